@@ -1,0 +1,406 @@
+"""What a grid declares and what a trial is: settings, budgets, ids, seeds. Opens no file, loads no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.errors import DfkdError, unknown
+
+#: Raised when the harness itself changes what a trial computes; part of every trial's id.
+PROTOCOL = 1
+
+FIDELITY = ("corrected", "released")
+
+
+# --- settings of a method -----------------------------------------------------------------------
+
+
+class Space(NamedTuple):
+    """What a search may try: ``log`` or ``uniform`` between low and high, or ``choice`` of options."""
+
+    kind: Literal["log", "uniform", "choice"]
+    low: float = 0.0
+    high: float = 0.0
+    options: tuple[Any, ...] = ()
+
+
+def log(low: float, high: float) -> Space:
+    """Log-uniform between two positive numbers."""
+    return Space("log", low, high)
+
+
+def uniform(low: float, high: float) -> Space:
+    """Uniform between two numbers."""
+    return Space("uniform", low, high)
+
+
+def choice(*options: Any) -> Space:
+    """One of the options."""
+    return Space("choice", options=options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Metadata of one field of a method's HP: feeds ``--set``, listings, ablations and searches.
+
+    Attributes:
+        help: the paper's symbol and what it does.
+        term: for a weight, the loss term it scales.
+        off: for a weight, the value at which term and cost vanish.
+        low: smallest legal number, or None.
+        choices: legal values, or empty for any.
+        space: what a search may try, or None.
+    """
+
+    help: str
+    term: str | None = None
+    off: float | None = None
+    low: float | None = None
+    choices: tuple[Any, ...] = ()
+    space: Space | None = None
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[Any, ...] = (),
+    low: float | None = None,
+    space: Space | None = None,
+) -> Any:
+    """A field of HP that is not a loss weight; ``None`` is legal only where it is default or a choice."""
+    return dataclasses.field(
+        default=default, metadata={"dfkd": Setting(help, low=low, choices=choices, space=space)}
+    )
+
+
+def weight(default: float, help: str, *, term: str, off: float = 0.0, space: Space | None = None) -> Any:
+    """A loss weight: at ``off`` the term and its cost are gone."""
+    meta = Setting(help, term=term, off=off, low=0.0, space=space)
+    return dataclasses.field(default=default, metadata={"dfkd": meta})
+
+
+def settings_of(hp: type) -> dict[str, tuple[Any, Setting]]:
+    """Field name -> (default, metadata) of an HP dataclass, in order."""
+    return {f.name: (f.default, f.metadata["dfkd"]) for f in dataclasses.fields(hp)}
+
+
+def coerce(owner: str, name: str, value: Any, default: Any, meta: Setting) -> Any:
+    """A value as the setting's own type, checked.
+
+    Args:
+        owner: the method's name, for the message.
+        name: the setting's name.
+        value: given in a grid, or a string from the command line.
+        default: decides the type; a setting whose default is None takes an int, a float or a string.
+        meta: choices and bounds.
+
+    Raises:
+        DfkdError: naming the setting, the value and what is allowed.
+    """
+    where = f"setting {owner}.{name}"
+    if meta.choices:
+        for option in meta.choices:
+            if value == option and isinstance(value, bool) == isinstance(option, bool):
+                return option
+            if isinstance(value, str) and value.lower() == str(option).lower():
+                return option
+        allowed = ", ".join(str(c) for c in meta.choices)
+        raise DfkdError(f"{where} = {value!r} is not allowed; choose from: {allowed}")
+    if default is None and isinstance(value, str) and value.lower() == "none":
+        return None
+    kind = float if meta.term else type(default)
+    try:
+        if kind is bool:
+            if str(value).lower() not in ("true", "false"):
+                raise ValueError
+            out: Any = str(value).lower() == "true"
+        elif kind is int or default is None:
+            if value is None and default is None:
+                return None
+            out = int(value)
+            if float(value) != out:
+                raise ValueError
+        elif kind is tuple:
+            parts = value.split("+") if isinstance(value, str) else value
+            item = type(default[0]) if default else str
+            out = tuple(item(p) for p in parts)
+        else:
+            out = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        want = "int or none" if default is None else kind.__name__
+        raise DfkdError(f"{where} = {value!r} is not a {want} (default {default!r})") from None
+    if (isinstance(out, float) and out != out) or out in (float("inf"), float("-inf")):
+        raise DfkdError(f"{where} = {value!r} is not a finite number")
+    if meta.low is not None and isinstance(out, int | float) and out < meta.low:
+        raise DfkdError(f"{where} = {value!r} is below the smallest allowed, {meta.low:g}")
+    return out
+
+
+def resolve(
+    owner: str, hp: type, presets: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Every setting of a method, from its defaults, the preset that ``fidelity`` names, then ``given``.
+
+    Raises:
+        DfkdError: for an unknown setting or an illegal value.
+    """
+    fields = settings_of(hp)
+    for name in given:
+        if name not in fields:
+            raise unknown(f"setting of {owner}", name, fields)
+    values = {name: default for name, (default, _) in fields.items()}
+    if "fidelity" in fields:
+        fidelity = coerce(owner, "fidelity", given.get("fidelity", values["fidelity"]), *fields["fidelity"])
+        values.update(presets.get(fidelity, {}))
+    for name, value in given.items():
+        values[name] = coerce(owner, name, value, *fields[name])
+    return values
+
+
+# --- budgets, recipes, grids, trials ------------------------------------------------------------
+
+
+class Frozen(BaseModel):
+    """A frozen record that refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Budget(Frozen):
+    """How long a trial runs. ``flops`` counts floating point operations (2 per multiply-add)."""
+
+    amount: float = Field(gt=0, allow_inf_nan=False)
+    unit: Literal["rounds", "student_updates", "flops"] = "rounds"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``300``, ``300:rounds``, ``5e12:flops``.
+
+        Raises:
+            DfkdError: for anything else.
+        """
+        amount, _, unit = text.partition(":")
+        try:
+            return cls(amount=float(amount), unit=unit or "rounds")  # type: ignore[arg-type]
+        except (ValueError, ValidationError):
+            raise DfkdError(
+                f"budget {text!r} is not AMOUNT[:UNIT] with a positive amount and a unit out of "
+                "rounds, student_updates, flops (say 300:rounds)"
+            ) from None
+
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        return f"{self.amount:.15g}:{self.unit}"
+
+
+class Recipe(Frozen):
+    """How a teacher is trained: SGD with momentum 0.9, cosine to zero over ``epochs``."""
+
+    name: str
+    epochs: int = Field(gt=0)
+    lr: float = Field(gt=0)
+    batch: int = Field(gt=0)
+    weight_decay: float = 5e-4
+
+
+#: "default" is what a task means by it; the id holds the numbers, so a changed recipe is a new teacher.
+#: Weight decay 5e-4 with a cosine is the choice that lands near the published CIFAR teachers.
+RECIPES: dict[str, Recipe] = {
+    "small": Recipe(name="small", epochs=40, lr=0.1, batch=64),
+    "mnist": Recipe(name="mnist", epochs=10, lr=0.05, batch=128),
+    "cifar": Recipe(name="cifar", epochs=200, lr=0.1, batch=128),
+}
+_TASK_RECIPES = {"digits": "small", "digits16": "small", "mnist": "mnist"}
+
+
+def recipe(name: str, task: str) -> Recipe:
+    """A recipe by name; ``default`` is the task's own.
+
+    Raises:
+        DfkdError: for an unknown name.
+    """
+    if name == "default":
+        name = _TASK_RECIPES.get(task, "cifar")
+    if name not in RECIPES:
+        raise unknown("teacher recipe", name, [*RECIPES, "default"])
+    return RECIPES[name]
+
+
+def digest(value: Any) -> str:
+    """Twelve hex digits of the SHA-256 of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Trial(Frozen):
+    """One run: a method with resolved settings on one task, pair and seed.
+
+    ``cpus``, ``points`` and ``label`` do not enter the id: they change no number of the last point.
+    """
+
+    task: str
+    task_version: int
+    teacher: str
+    student: str
+    method: str
+    method_version: int
+    settings: dict[str, Any]
+    recipe: Recipe
+    teacher_seed: int
+    teacher_digest: str | None = None  # of an imported teacher, which has no recipe to name it
+    budget: Budget
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    seed: int
+    protocol: int = PROTOCOL
+    label: str = ""
+    points: int = Field(default=100, gt=0)
+    cpus: int = Field(default=1, gt=0)
+
+    @property
+    def id(self) -> str:
+        """Hash of all that is declared and can change a number; needs no file."""
+        return digest(self.model_dump(mode="json", exclude={"label", "points", "cpus"}))
+
+    @property
+    def cell(self) -> str:
+        """For people: ``cpsc on digits wrn16_2->wrn16_1 seed 0``."""
+        return f"{self.label or self.method} on {self.task} {self.teacher}->{self.student} seed {self.seed}"
+
+
+class Grid(Frozen):
+    """What to run: every task x pair x variant x teacher seed x seed. Data only.
+
+    Attributes:
+        name: the file's stem.
+        variants: row label -> (method, settings); or "all", every registered method under its own name.
+        settings: method -> settings for each of its variants; the key "*" reaches every method that has
+            such a setting. A variant's own settings win over the method's, those over "*".
+        budgets: row label -> a budget other than ``budget``.
+        imported: teacher digest (`dfkd teachers import` prints it) instead of recipe and seed.
+        note: how settings that are not the authors' were found; stands in the report.
+    """
+
+    name: str = ""
+    tasks: tuple[str, ...] = Field(min_length=1)
+    pairs: tuple[tuple[str, str], ...] = Field(min_length=1)
+    variants: Literal["all"] | dict[str, tuple[str, dict[str, Any]]] = "all"
+    settings: dict[str, dict[str, Any]] = {}
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    teacher_seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    teacher_recipe: str = "default"
+    imported: str | None = None
+    budget: Budget
+    budgets: dict[str, Budget] = {}
+    points: int = Field(default=100, gt=0)
+    cpus_per_trial: int = Field(default=1, gt=0)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    note: str = ""
+
+    @field_validator("seeds", "teacher_seeds", mode="before")
+    @classmethod
+    def _seeds(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, range) else value
+
+    def rows(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Row label -> (method, its own settings), with "all" spelled out.
+
+        A plug-in that cannot be imported has no row: `dfkd methods` lists it with its error.
+        """
+        if self.variants != "all":
+            return dict(self.variants)
+        from harness import registry
+
+        return {name: (name, {}) for name in registry.methods.available()}
+
+    def trials(self) -> list[Trial]:
+        """Every trial of the grid, in the order of its rows.
+
+        Raises:
+            DfkdError: for an unknown method, setting, task, net or recipe.
+        """
+        return list(self._expand())
+
+    def _expand(self) -> Iterator[Trial]:
+        from harness import registry
+        from harness.data import version
+
+        rows = self.rows()
+        for label in self.budgets:
+            if label not in rows:
+                raise unknown("row in budgets", label, rows)
+        methods = [m for m, _ in rows.values()]
+        for key in self.settings:
+            if key != "*" and key not in methods and self.variants != "all":
+                raise unknown("method in settings", key, [*methods, "*"])
+        for pair in self.pairs:
+            for net in pair:
+                registry.nets.check(net)
+        resolved = {label: self._resolve(*row) for label, row in rows.items()}
+        for task in self.tasks:
+            task_version, recipe_ = version(task), recipe(self.teacher_recipe, task)
+            for teacher, student in self.pairs:
+                for label, (method, _) in rows.items():
+                    cls = registry.methods.get(method)
+                    for teacher_seed in self.teacher_seeds:
+                        for seed in self.seeds:
+                            yield Trial(
+                                task=task,
+                                task_version=task_version,
+                                teacher=teacher,
+                                student=student,
+                                method=method,
+                                method_version=cls.VERSION,
+                                settings=resolved[label],
+                                recipe=recipe_,
+                                teacher_seed=teacher_seed,
+                                teacher_digest=self.imported,
+                                budget=self.budgets.get(label, self.budget),
+                                precision=self.precision,
+                                channels_last=self.channels_last,
+                                compile=self.compile,
+                                seed=seed,
+                                label=label,
+                                points=self.points,
+                                cpus=self.cpus_per_trial,
+                            )
+
+    def _resolve(self, method: str, own: Mapping[str, Any]) -> dict[str, Any]:
+        from harness import registry
+
+        cls = registry.methods.get(method)
+        known = settings_of(cls.HP)
+        common = {k: v for k, v in self.settings.get("*", {}).items() if k in known}
+        return resolve(method, cls.HP, cls.PRESETS, common | self.settings.get(method, {}) | dict(own))
+
+
+def seed_for(seed: int, stream: str) -> int:
+    """Seed of a named stream (``student``, ``parts``, ``train``, ``eval``): 63 bits of a hash.
+
+    Depends on the trial's seed and the stream's name alone, so that every method meets the same initial
+    student and the same evaluation noise whatever else was drawn before.
+    """
+    raw = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
+    return int.from_bytes(raw[:8], "big") >> 1
+
+
+def one_line(error: ValidationError) -> str:
+    """The first complaint of pydantic as one clear line: field, value, what is allowed."""
+    first = error.errors()[0]
+    where = ".".join(str(p) for p in first["loc"]) or "grid"
+    return f"{where} = {first.get('input')!r}: {first['msg']}"
+
+
+def labels(trials: Iterable[Trial]) -> list[str]:
+    """Row labels in grid order, each once."""
+    return list(dict.fromkeys(t.label for t in trials))

@@ -1,0 +1,318 @@
+"""Tasks and their images: what each data set is, and the only place where real images are opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import DfkdError, unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from harness.interface import Task
+
+FOLDER = "folder:"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, C, H, W) uint8, possibly memory-mapped, and labels (N,) int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: np.ndarray | slice, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images (n, C, H, W) as float in [0, 1] and labels (n,), on a device."""
+        import numpy as np
+        import torch
+
+        x = torch.from_numpy(np.ascontiguousarray(self.images[index])).to(device).float().div_(255)
+        return x, torch.from_numpy(np.ascontiguousarray(self.labels[index])).to(device)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task with its images.
+
+    ``val`` is a fixed stratified tenth of ``train``, which the teacher has seen: for tuning only.
+    """
+
+    task: Task
+    train: Split
+    val: Split
+    test: Split
+    digest: str
+
+
+Arrays = tuple["np.ndarray", "np.ndarray", "np.ndarray", "np.ndarray"]
+#: (root, download) -> (train images and labels, test images and labels), the files they were read from
+Opener = Callable[[Path, bool], tuple[Arrays, list[Path]]]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a built-in task without its files."""
+
+    version: int
+    channels: int
+    side: int
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: frozenset[str]
+    open: Opener
+
+
+_DIGITS = tuple("0123456789")
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_CIFAR100 = tuple(
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel "
+    "can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur "
+    "dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion "
+    "lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree "
+    "pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea "
+    "seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table "
+    "tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman "
+    "worm".split()
+)
+_TINY = tuple(f"class{k:03d}" for k in range(200))
+_PAD, _FLIP = frozenset({"pad"}), frozenset({"pad", "flip"})
+
+
+def _digits(side: int) -> Opener:
+    def opener(root: Path, download: bool) -> tuple[Arrays, list[Path]]:
+        import numpy as np
+        from PIL import Image
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        images = np.rint(found.images * (255 / 16)).astype(np.uint8)
+        if side != 8:
+            wide = [Image.fromarray(i).resize((side, side), Image.Resampling.BILINEAR) for i in images]
+            images = np.stack([np.asarray(i) for i in wide])
+        labels = found.target.astype(np.int64)
+        train = _stratified(labels, 0.5, seed=1)
+        return (images[train, None], labels[train], images[~train, None], labels[~train]), []
+
+    return opener
+
+
+def _torchvision(name: str) -> Opener:
+    def opener(root: Path, download: bool) -> tuple[Arrays, list[Path]]:
+        import numpy as np
+        from torchvision import datasets
+
+        sets = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
+        splits = []
+        for train in (True, False):
+            try:
+                found = sets[name](str(root), train=train, download=download)
+            except RuntimeError as error:
+                if "not found" in str(error) or "corrupted" in str(error):
+                    raise DfkdError(
+                        f"task {name!r}: files are missing or damaged under {root} "
+                        f"(--data-root, DFKD_DATA_ROOT); `dfkd tasks --download {name}` fetches them"
+                    ) from None
+                raise DfkdError(f"task {name!r} under {root}: {error}") from error
+            except (OSError, EOFError, ValueError) as error:
+                raise DfkdError(f"task {name!r}: a file under {root} is damaged: {error}") from error
+            pixels = np.asarray(found.data)
+            pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
+            splits += [np.ascontiguousarray(pixels), np.asarray(found.targets, dtype=np.int64)]
+        folder = Path(found.raw_folder) if name == "mnist" else root / found.base_folder
+        files = [f for f in folder.iterdir() if f.is_file()]
+        return (splits[0], splits[1], splits[2], splits[3]), files
+
+    return opener
+
+
+def _tiny(root: Path, download: bool) -> tuple[Arrays, list[Path]]:
+    from harness.folder import tiny_imagenet
+
+    return tiny_imagenet(root, download)
+
+
+_TASKS: dict[str, _Known] = {
+    "digits": _Known(1, 1, 8, _DIGITS, (0.3035,), (0.3743,), _PAD, _digits(8)),
+    "digits16": _Known(1, 1, 16, _DIGITS, (0.3035,), (0.3171,), _PAD, _digits(16)),
+    "mnist": _Known(1, 1, 28, _DIGITS, (0.1307,), (0.3081,), _PAD, _torchvision("mnist")),
+    "cifar10": _Known(
+        1, 3, 32, _CIFAR10, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), _FLIP, _torchvision("cifar10")
+    ),
+    "cifar100": _Known(
+        1,
+        3,
+        32,
+        _CIFAR100,
+        (0.5071, 0.4867, 0.4408),
+        (0.2675, 0.2565, 0.2761),
+        _FLIP,
+        _torchvision("cifar100"),
+    ),
+    "tiny_imagenet": _Known(1, 3, 64, _TINY, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _FLIP, _tiny),
+}
+
+
+def names() -> list[str]:
+    """Built-in tasks; ``folder:/path?side=32`` is a user's own."""
+    return list(_TASKS)
+
+
+def version(name: str) -> int:
+    """Version of a task's splits; opens no file.
+
+    Raises:
+        DfkdError: for an unknown task.
+    """
+    if name.startswith(FOLDER):
+        return 1
+    if name not in _TASKS:
+        raise unknown("task", name, [*_TASKS, "folder:/path"])
+    return _TASKS[name].version
+
+
+def data_root(given: Path | None = None) -> Path:
+    """Where data sets lie: as given, else ``DFKD_DATA_ROOT``, else the user's cache."""
+    if given is not None:
+        return Path(given)
+    if env := os.environ.get("DFKD_DATA_ROOT"):
+        return Path(env)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("dfkd-bench") / "data"
+
+
+def describe(name: str, root: Path | None = None) -> Task:
+    """A task's public description; needs no file for a built-in one, the directory listing for a folder.
+
+    Raises:
+        DfkdError: for an unknown task or an unusable folder.
+    """
+    from harness.interface import Task
+
+    if name.startswith(FOLDER):
+        from harness.folder import describe_folder
+
+        return describe_folder(name)
+    known = _TASKS[name] if version(name) else None
+    assert known is not None
+    return Task(
+        name, known.version, known.channels, known.side, known.classes, known.mean, known.std, known.augment
+    )
+
+
+def load(name: str, root: Path | None = None, download: bool = False) -> TaskData:
+    """A task with its images.
+
+    Args:
+        name: a built-in task, or ``folder:/path?side=32``.
+        root: see `data_root`.
+        download: fetch what is missing; torchvision verifies it by checksum.
+
+    Raises:
+        DfkdError: in one line, for anything missing or damaged.
+    """
+    import numpy as np
+
+    from harness import digests
+
+    if name.startswith(FOLDER):
+        from harness.folder import load_folder
+
+        task, arrays, files = load_folder(name)
+    else:
+        task = describe(name)
+        arrays, files = _TASKS[name].open(data_root(root), download)
+    x, y, x_test, y_test = arrays
+    if len(np.unique(y)) != task.K:
+        raise DfkdError(f"task {name!r}: {len(np.unique(y))} of {task.K} classes have training images")
+    held = np.flatnonzero(_stratified(y, 0.1, seed=2))
+    digest = digests.remembered(name, files, arrays)
+    return TaskData(task, Split(x, y), Split(x[held], y[held]), Split(x_test, y_test), digest)
+
+
+def _stratified(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Mask of a fixed random ``share`` of each class, rounded to nearest, one image at least.
+
+    Uses MT19937 through `numpy.random.RandomState`, whose stream numpy promises never to change.
+    """
+    import numpy as np
+
+    stream = np.random.RandomState(seed)
+    mask = np.zeros(len(labels), dtype=bool)
+    for k in np.unique(labels):
+        index = np.flatnonzero(labels == k)
+        mask[stream.permutation(index)[: max(1, round(share * len(index)))]] = True
+    return mask
+
+
+def augment(x: Tensor, task: Task, rng: torch.Generator) -> Tensor:
+    """Random crops after padding by an eighth of the side, and flips, each image its own.
+
+    Only what the task bears. The padding is black.
+
+    Args:
+        x: (n, C, H, W) in [0, 1].
+        task: says what it bears.
+        rng: on the device of x.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    n, side = len(x), task.side
+    if "pad" in task.augment:
+        pad = max(1, side // 8)
+        dy, dx = torch.randint(2 * pad + 1, (2, n), generator=rng, device=x.device)
+        rows = dy[:, None] + torch.arange(side, device=x.device)
+        cols = dx[:, None] + torch.arange(side, device=x.device)
+        wide = F.pad(x, (pad, pad, pad, pad))
+        pick = torch.arange(n, device=x.device)[:, None, None]
+        x = wide.permute(0, 2, 3, 1)[pick, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
+    if "flip" in task.augment:
+        flip = torch.rand(n, generator=rng, device=x.device) < 0.5
+        x = torch.where(flip[:, None, None, None], x.flip(3), x)
+    return x
+
+
+class Loader:
+    """Augmented batches in shuffled epochs on one random stream; an exact position to come back to."""
+
+    def __init__(self, split: Split, task: Task, rng: torch.Generator, device: torch.device) -> None:
+        """Start before the first epoch."""
+        import torch
+
+        self._split, self._task, self._rng, self._device = split, task, rng, device
+        self._order, self._at = torch.empty(0, dtype=torch.int64), 0
+
+    def batch(self, n: int) -> tuple[Tensor, Tensor]:
+        """The next n images (n, C, H, W) in [0, 1] and labels (n,); an epoch's remainder opens the next."""
+        import torch
+
+        picked = []
+        while n:
+            if self._at == len(self._order):
+                order = torch.randperm(len(self._split), generator=self._rng, device=self._device)
+                self._order, self._at = order.cpu(), 0
+            took = self._order[self._at : self._at + n]
+            picked.append(took)
+            self._at += len(took)
+            n -= len(took)
+        x, y = self._split.batch(torch.cat(picked).numpy(), self._device)
+        return augment(x, self._task, self._rng), y
+
+    def state(self) -> dict[str, Any]:
+        """Order and position of the epoch."""
+        return {"order": self._order.clone(), "at": self._at}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Back to `state`."""
+        self._order, self._at = state["order"].clone(), int(state["at"])

@@ -1,0 +1,146 @@
+"""Look at a trial without touching it: test accuracy, what the student is fed, evidence for metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.compute import Compute
+from harness.config import seed_for
+from harness.data import Split, TaskData
+from harness.digests import cache_dir
+from harness.errors import DfkdError
+from harness.interface import Method, Out
+from harness.metrics.base import Evidence
+from harness.metrics.fid import MOST, weights_file
+
+_BATCH = 512
+#: images kept in samples.npz
+STORED = 2000
+
+
+def logits_and_features(
+    net: nn.Module, images: Split | np.ndarray, compute: Compute
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and features (N, D) of a network in eval mode, fp32, on the CPU, uncounted.
+
+    Args:
+        net: a classifier.
+        images: a split, or (N, C, H, W) uint8.
+        compute: where.
+    """
+    pixels = images.images if isinstance(images, Split) else images
+    logits, features = [], []
+    with compute.plain(net):
+        for start in range(0, len(pixels), _BATCH):
+            x = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _BATCH]))
+            out = net(x.to(compute.device).float().div_(255), taps=("h",))
+            assert isinstance(out, Out) and out.h is not None
+            logits.append(out.logits.cpu())
+            features.append(out.h.cpu())
+    return torch.cat(logits), torch.cat(features)
+
+
+@dataclass
+class Examiner:
+    """The test split and the teacher's answers on it, computed once a trial."""
+
+    data: TaskData
+    teacher: nn.Module
+    compute: Compute
+
+    def __post_init__(self) -> None:
+        """Ask the teacher."""
+        self.t_logits, self.t_h = logits_and_features(self.teacher, self.data.test, self.compute)
+        self.labels = torch.from_numpy(np.asarray(self.data.test.labels))
+        self.s_logits = torch.empty(0)
+
+    def __call__(self, student: nn.Module) -> dict[str, float]:
+        """Percent of test images right (``top1``), and percent on which S and T agree (``agreement``)."""
+        self.s_logits, _ = logits_and_features(student, self.data.test, self.compute)
+        guess = self.s_logits.argmax(1)
+        agree = guess == self.t_logits.argmax(1)
+        return {
+            "top1": 100.0 * float((guess == self.labels).double().mean()),
+            "agreement": 100.0 * float(agree.double().mean()),
+        }
+
+    def confusion(self) -> np.ndarray:
+        """(K, K) int64: rows the true class, columns the student's."""
+        K = self.data.task.K
+        table = torch.bincount(self.labels * K + self.s_logits.argmax(1), minlength=K * K)
+        return table.reshape(K, K).numpy()
+
+
+def draw_samples(
+    method: Method, seed: int, n: int, examiner: Examiner
+) -> tuple[dict[str, np.ndarray], dict[str, float]] | None:
+    """What the student is trained on now, as the store keeps it; None for a method that makes no images.
+
+    Labels asked for are the same for every method: each class equally often, shuffled by the ``eval`` stream.
+
+    Returns:
+        Arrays ``images`` (n, C, H, W) uint8, ``y`` (label asked, -1 for none), ``t`` and ``s`` (arg-max of
+        teacher and student), ``h`` (teacher feature, fp16); and ``clipped``, the percent of pixels that had
+        left [0, 1].
+
+    Raises:
+        DfkdError: when the method returns images of a wrong shape or not finite.
+    """
+    problem = method.problem
+    compute, task = problem.compute, problem.task
+    rng = torch.Generator(compute.device).manual_seed(seed_for(seed, "eval"))
+    labels = torch.arange(n, device=compute.device) % task.K
+    labels = labels[torch.randperm(n, generator=rng, device=compute.device)]
+    with compute.meter.paused(), torch.no_grad():
+        made = method.sample(n, labels, rng)
+    if made is None:
+        return None
+    x, y = made
+    if tuple(x.shape) != (n, *task.shape):
+        raise DfkdError(f"sample({n}) returned images of shape {tuple(x.shape)}, not {(n, *task.shape)}")
+    if not bool(torch.isfinite(x).all()):
+        raise DfkdError(f"sample({n}) returned images that are not finite")
+    clipped = 100.0 * float(((x < 0) | (x > 1)).double().mean())
+    images = (x.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().contiguous().numpy()
+    t, h = logits_and_features(problem.teacher, images, compute)
+    s, _ = logits_and_features(problem.student, images, compute)
+    arrays = {
+        "images": images,
+        "y": (torch.full((n,), -1) if y is None else y.cpu()).numpy().astype(np.int64),
+        "t": t.argmax(1).numpy(),
+        "s": s.argmax(1).numpy(),
+        "h": h.numpy().astype(np.float16),
+    }
+    return arrays, {"clipped": clipped}
+
+
+def evidence(
+    examiner: Examiner, samples: dict[str, np.ndarray] | None, spend: dict[str, Any], inception: Path | None
+) -> Evidence:
+    """Everything a metric may look at."""
+    data = examiner.data
+    return Evidence(
+        task=data.task,
+        labels=examiner.labels.numpy(),
+        t_logits=examiner.t_logits.numpy(),
+        s_logits=examiner.s_logits.numpy(),
+        t_h=examiner.t_h.numpy(),
+        test=data.test,
+        samples=samples,
+        spend=spend,
+        inception=weights_file(inception),
+        device=str(examiner.compute.device),
+        data_digest=examiner.data.digest,
+        cache=cache_dir(),
+    )
+
+
+def how_many(inception: Path | None, n_test: int) -> int:
+    """Images to make at the end: enough for FID where it can be had, else what the store keeps."""
+    return max(STORED, min(MOST, n_test)) if weights_file(inception) else STORED

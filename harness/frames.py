@@ -1,0 +1,174 @@
+"""Results as tidy tables: one row a trial, one row a point. The home of pandas in the harness.
+
+A source is `harness.rundir.Dirs` (the truth) or `harness.store.MLflow` (the view); after a sync both give
+equal frames.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import pandas as pd
+
+from harness.config import Trial
+from harness.record import is_number
+
+SPEND = ("rounds", "student_updates", "flops")
+COST = ("seconds", "seconds_total", "peak_memory_mb")
+PROVENANCE = {
+    "teacher_digest": str,
+    "teacher_top1": float,
+    "data_digest": str,
+    "device": str,
+    "threads": float,
+    "torch": str,
+    "python": str,
+    "machine": str,
+    "commit": str,
+}
+POINT = ("round", "student_updates", "flops", "seconds", "top1", "agreement")
+#: whole numbers that no trial lacks; every other number is a double, NaN where there is none
+_INTEGERS = ("seed", "teacher_seed", "point")
+_FIRST = ("top1", "agreement")
+
+
+class Source(Protocol):
+    """Where results come from."""
+
+    def status(self, trial: Trial) -> str:
+        """One of `harness.rundir.Status`."""
+
+    def result(self, trial: Trial) -> dict[str, Any] | None:
+        """What ``result.json`` holds, or None."""
+
+    def failure(self, trial: Trial) -> dict[str, Any] | None:
+        """Kind and reason, or None."""
+
+    def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Rows of the curve, narrowed to ``point`` and ``keys``."""
+
+
+def frame(
+    trials: Sequence[Trial], source: Source, stale: Callable[[Trial, Mapping[str, Any]], str] | None = None
+) -> pd.DataFrame:
+    """One row a trial, done or not, in the order given.
+
+    Args:
+        trials: what to look up.
+        source: where.
+        stale: (trial, its provenance) -> why the result no longer stands for today's teacher or data, or "".
+
+    Returns:
+        Identity (``id`` ... ``precision``), ``status``, ``reason``, one column a metric, ``top1_*`` over
+        the curve, spend, cost, provenance, ``warnings``, ``unavailable`` (JSON: metric -> why it has no
+        number), ``settings`` (JSON), ``stale``. Numbers are doubles, NaN where there is none and in every
+        row that is not done; texts are empty there; ``seed`` and ``teacher_seed`` int64, ``reference`` bool.
+    """
+    rows, metrics = [], set[str]()
+    for trial in trials:
+        row, names = _row(trial, source, stale)
+        rows.append(row)
+        metrics |= names
+    ordered = [m for m in _FIRST if m in metrics] + sorted(metrics - set(_FIRST))
+    kinds = _kinds(ordered)
+    table = pd.DataFrame({name: [row.get(name) for row in rows] for name in kinds})
+    return table.fillna({n: "" for n, kind in kinds.items() if kind is str}).astype(kinds)
+
+
+def curves(trials: Sequence[Trial], source: Source) -> pd.DataFrame:
+    """One row a point of every trial that has any, long.
+
+    Returns:
+        ``id``, ``variant``, ``seed``, ``point`` (int64), `POINT`, then the loss terms by name; doubles, NaN
+        where a row has no such number.
+    """
+    rows = [
+        {"id": trial.id, "variant": trial.label or trial.method, "seed": trial.seed, "point": row["point"]}
+        | {k: float(v) for k, v in row.items() if k != "point" and is_number(v)}
+        for trial in trials
+        for row in source.curve(trial)
+    ]
+    terms = sorted({k for row in rows for k in row} - {"id", "variant", "seed", "point", *POINT})
+    kinds: dict[str, Any] = {"id": str, "variant": str, "seed": "int64", "point": "int64"}
+    kinds |= dict.fromkeys([*POINT, *terms], float)
+    return pd.DataFrame({name: [row.get(name) for row in rows] for name in kinds}).astype(kinds)
+
+
+def _row(
+    trial: Trial, source: Source, stale: Callable[[Trial, Mapping[str, Any]], str] | None
+) -> tuple[dict[str, Any], set[str]]:
+    status = source.status(trial)
+    result = source.result(trial) if status == "done" else None
+    failure = None if status in ("done", "running") else source.failure(trial)
+    row: dict[str, Any] = {
+        "id": trial.id,
+        "task": trial.task,
+        "teacher": trial.teacher,
+        "student": trial.student,
+        "variant": trial.label or trial.method,
+        "method": trial.method,
+        "reference": _is_reference(trial.method),
+        "seed": trial.seed,
+        "teacher_seed": trial.teacher_seed,
+        "budget": str(trial.budget),
+        "precision": trial.precision,
+        "status": status,
+        "reason": failure["reason"] if failure else "",
+        "settings": json.dumps(trial.settings, sort_keys=True),
+    }
+    if result is None:
+        return row, set()
+    metrics, provenance = result["metrics"], result.get("provenance", {})
+    unavailable = result.get("unavailable", {})
+    row |= _numbers(metrics)
+    row |= _tops(source.curve(trial, ("top1",)))
+    row |= _numbers({k: v for k, v in result.get("spend", {}).items() if k in SPEND})
+    row |= _numbers({k: v for k, v in result.get("cost", {}).items() if k in COST})
+    texts = {k: v for k, v in provenance.items() if PROVENANCE.get(k) is str and isinstance(v, str)}
+    row |= texts | _numbers({k: v for k, v in provenance.items() if PROVENANCE.get(k) is float})
+    row["warnings"] = "; ".join(result.get("warnings", []))
+    row["unavailable"] = json.dumps(unavailable, sort_keys=True) if unavailable else ""
+    row["stale"] = stale(trial, provenance) if stale else ""
+    return row, set(_numbers(metrics)) | set(unavailable)
+
+
+def _kinds(metrics: Sequence[str]) -> dict[str, Any]:
+    kinds: dict[str, Any] = dict.fromkeys(("id", "task", "teacher", "student", "variant", "method"), str)
+    kinds |= {"reference": bool, "seed": "int64", "teacher_seed": "int64"}
+    kinds |= dict.fromkeys(("budget", "precision", "status", "reason"), str)
+    kinds |= dict.fromkeys((*metrics, "top1_tail", "top1_mean", "top1_std", "top1_oracle"), float)
+    kinds |= dict.fromkeys((*SPEND, *COST), float) | PROVENANCE
+    return kinds | dict.fromkeys(("warnings", "unavailable", "settings", "stale"), str)
+
+
+def _tops(curve: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Accuracy over training: last tenth of the points, mean, sample deviation, best on test."""
+    top1 = [float(row["top1"]) for row in curve if is_number(row.get("top1"))]
+    if not top1:
+        return {}
+    mean = math.fsum(top1) / len(top1)
+    tail = top1[-max(1, len(top1) // 10) :]
+    return {
+        "top1_tail": math.fsum(tail) / len(tail),
+        "top1_mean": mean,
+        "top1_std": math.sqrt(math.fsum((t - mean) ** 2 for t in top1) / (len(top1) - 1))
+        if len(top1) > 1
+        else math.nan,
+        "top1_oracle": max(top1),
+    }
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in values.items() if is_number(v)}
+
+
+@cache
+def _is_reference(method: str) -> bool:
+    from harness import registry
+
+    cls, _ = registry.methods.error_or(method)
+    return bool(cls and cls.USES_DATA)

@@ -1,0 +1,353 @@
+"""All that the author of a method reads: Task, Problem, Method, Reference, Terms.
+
+A method is handed a frozen teacher, a fresh student and random streams, and no images: data-free is a
+type here, not a promise. Only a `Reference` is given the training set, and every table marks it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import DfkdError, Diverged
+
+if TYPE_CHECKING:
+    from harness.compute import Compute
+    from harness.nets.base import Net
+
+
+@dataclass(frozen=True)
+class Task:
+    """The public description of a data set; holds no image.
+
+    Attributes:
+        name: as the user writes it (``digits``, ``folder:/path?side=32``).
+        version: the splits belong to it; part of every trial's id.
+        channels, side: images are ``channels x side x side``, float in [0, 1].
+        classes: class names, in label order.
+        mean, std: the normaliser, one value per channel, in [0, 1] units.
+        augment: what the task bears, out of ``pad``, ``flip``, ``rotation``.
+    """
+
+    name: str
+    version: int
+    channels: int
+    side: int
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: frozenset[str] = frozenset()
+
+    @property
+    def K(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)``."""
+        return (self.channels, self.side, self.side)
+
+
+class BNStat(NamedTuple):
+    """Statistics of one BatchNorm layer's *input*: each a tensor of shape (C,), fp32."""
+
+    mean: Tensor
+    var: Tensor  # biased, over batch and space
+    running_mean: Tensor
+    running_var: Tensor
+
+
+class Out(NamedTuple):
+    """What ``net(x, taps=...)`` returns; a tap that was not asked for is None.
+
+    Attributes:
+        logits: (B, K), fp32.
+        h: (B, D), un-normalised pooled feature before the head, fp32.
+        maps: last activation of each stage, (B, C_i, H_i, W_i).
+        bn: one `BNStat` per BatchNorm layer, in forward order.
+    """
+
+    logits: Tensor
+    h: Tensor | None = None
+    maps: tuple[Tensor, ...] | None = None
+    bn: tuple[BNStat, ...] | None = None
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """What is known of a network without its weights.
+
+    Attributes:
+        stages: (C, H, W) of each stage's last activation (the ``maps`` tap).
+        width: width of the feature ``h``.
+        bn_channels: channels of each BatchNorm layer, in forward order; empty without BN.
+        params: number of parameters.
+    """
+
+    name: str
+    channels: int
+    side: int
+    classes: int
+    stages: tuple[tuple[int, int, int], ...]
+    width: int
+    bn_channels: tuple[int, ...]
+    params: int
+
+    @property
+    def has_bn(self) -> bool:
+        """Whether there are BatchNorm statistics to match."""
+        return bool(self.bn_channels)
+
+
+class Terms(dict[str, Tensor]):
+    """Name of a loss term -> detached scalar, its weight included."""
+
+    def __or__(self, other: Mapping[str, Tensor]) -> Terms:  # type: ignore[override]
+        """Both, the right one winning, as `Terms` still."""
+        return Terms({**self, **other})
+
+    @staticmethod
+    def mean(steps: Iterable[Mapping[str, Tensor]]) -> Terms:
+        """Mean over the inner steps of a round; no step gives no terms. Never waits for the device."""
+        rows = list(steps)
+        return Terms({k: torch.stack([r[k] for r in rows]).mean() for k in (rows[0] if rows else ())})
+
+
+@dataclass
+class Clock:
+    """Read-only to a method. ``progress`` is the spent share of the trial's budget, in [0, 1]."""
+
+    round: int = 0
+    progress: float = 0.0
+
+
+@dataclass
+class Problem:
+    """What a method is given: a task's description, two networks, a clock and random streams.
+
+    Attributes:
+        teacher: frozen, in eval mode; ``teacher(x)`` or ``teacher(x, taps=("h", "bn"))``.
+        student: fresh and trainable; the same initial weights for every method at one seed.
+        rng: the ``train`` stream, on ``compute.device``; every draw of training takes it.
+        compute: device, precision, layout.
+    """
+
+    task: Task
+    teacher: Net
+    student: Net
+    clock: Clock
+    rng: torch.Generator
+    compute: Compute
+
+
+class Images(NamedTuple):
+    """The training set as a `Reference` gets it: ``batch(n)`` draws augmented real images.
+
+    Attributes:
+        batch: n -> (x (n, C, H, W) in [0, 1], y (n,)); walks shuffled epochs on the train stream.
+        state, load: position in the epoch, for checkpoints.
+    """
+
+    batch: Callable[[int], tuple[Tensor, Tensor]]
+    state: Callable[[], dict[str, Any]]
+    load: Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Schedule:
+    """A learning-rate factor as a function of the clock's progress; base rates are read at creation."""
+
+    opt: torch.optim.Optimizer
+    factor: Callable[[float], float]
+    base: list[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Remember the rates the optimiser was made with."""
+        self.base = [g["lr"] for g in self.opt.param_groups]
+
+    def set(self, progress: float) -> None:
+        """Set every group's rate for this progress."""
+        for group, base in zip(self.opt.param_groups, self.base, strict=True):
+            group["lr"] = base * self.factor(progress)
+
+
+class Method(ABC):
+    """A data-free distillation method: subclass it in ``methods/<name>.py``; the file registers it.
+
+    A subclass sets `HP` (a frozen dataclass of `harness.config.setting` and `weight` fields), fills
+    `parts` and `opts` in ``__init__`` after calling this one, and writes `synthesize` and `distill`.
+    """
+
+    HP: ClassVar[type]
+    #: setting values that a preset of the ``fidelity`` setting changes: {"released": {...}}
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    TITLE: ClassVar[str] = ""
+    PAPER: ClassVar[str] = ""
+    YEAR: ClassVar[int] = 0
+    #: what it needs of the teacher, in words, for the listing
+    NEEDS: ClassVar[tuple[str, ...]] = ()
+    #: raise it when the method's numbers change; part of every trial's id
+    VERSION: ClassVar[int] = 1
+    #: parts that make images: `distill` leaves their parameters alone
+    MAKERS: ClassVar[tuple[str, ...]] = ("G",)
+    #: True only for `Reference`
+    USES_DATA: ClassVar[bool] = False
+
+    def __init__(self, problem: Problem, hp: Any) -> None:
+        """Keep what was given; a subclass goes on to fill `parts` (neither T nor S) and `opts`."""
+        self.problem, self.hp = problem, hp
+        self.T, self.S = problem.teacher, problem.student
+        self.parts: dict[str, nn.Module] = {}
+        self.opts: dict[str, torch.optim.Optimizer] = {}
+        self.schedules: list[Schedule] = []
+        self.updates: dict[str, int] = {}
+        self._finite = torch.ones((), dtype=torch.bool, device=problem.compute.device)
+
+    @abstractmethod
+    def synthesize(self) -> Terms:
+        """Work on the images; leave the student's parameters alone. May return no terms (warm-up)."""
+
+    @abstractmethod
+    def distill(self) -> Terms:
+        """Work on the student; leave the image-making parts' parameters alone."""
+
+    @abstractmethod
+    def sample(
+        self, n: int, labels: Tensor | None, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """What the student is trained on now, as images.
+
+        Args:
+            n: how many.
+            labels: (n,) classes asked for, or None to draw them; a method without labels ignores it.
+            rng: the only randomness allowed; the train stream stays untouched.
+
+        Returns:
+            Images (n, C, H, W) that may leave [0, 1] (the harness clamps and counts), and the labels
+            (n,) or None; or None for a method that makes no images.
+        """
+
+    @classmethod
+    def skip(cls, hp: Any, task: Task, t_spec: NetSpec, s_spec: NetSpec) -> str | None:
+        """Why this cell stays blank, or None; answers without any weight file."""
+        return None
+
+    def round(self) -> Terms:
+        """One synthesize and one distill; override for another order."""
+        return prefixed("G", self.synthesize()) | prefixed("S", self.distill())
+
+    def step(self, name: str, terms: Mapping[str, Tensor], clip: float | None = None) -> Terms:
+        """Take one gradient step of ``opts[name]`` on the sum of the terms; the only place that does.
+
+        Args:
+            name: which optimiser; also the key of the update count.
+            terms: name -> scalar with its weight included.
+            clip: largest gradient norm over the optimiser's parameters, or None.
+
+        Raises:
+            DfkdError: for no term at all.
+            Diverged: on a CPU, at once, when the loss is not finite. A GPU is asked at the next point
+                (`check_finite`), since asking here would wait for the device.
+        """
+        if not terms:
+            raise DfkdError(f"{name!r} has nothing to minimise: every weight of its terms is off")
+        opt = self.opts[name]
+        loss = torch.stack(list(terms.values())).sum()
+        bad = not loss.is_cuda and not torch.isfinite(loss.detach())
+        if bad:
+            named = ", ".join(k for k, v in terms.items() if not torch.isfinite(v)) or "their sum"
+            raise Diverged(f"loss of {name!r} is not finite in round {self.problem.clock.round}: {named}")
+        self._finite &= torch.isfinite(loss.detach())
+        opt.zero_grad(set_to_none=True)
+        self.problem.compute.backward(loss, opt, name, clip)
+        self.updates[name] = self.updates.get(name, 0) + 1
+        return Terms({k: v.detach() for k, v in terms.items()})
+
+    def check_finite(self) -> None:
+        """Ask the device whether every loss so far was finite.
+
+        Raises:
+            Diverged: when one was not.
+        """
+        if not bool(self._finite):
+            raise Diverged(f"a loss was not finite by round {self.problem.clock.round}")
+
+    def extra_state(self) -> dict[str, Any]:
+        """What else lives across rounds: tensors, numbers, strings, and dicts or lists of them."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+        if state:
+            raise DfkdError(f"checkpoint holds {sorted(state)}, which this method does not know")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that crosses rounds, loadable with ``weights_only=True``."""
+        return {
+            "S": self.S.state_dict(),
+            "parts": {k: m.state_dict() for k, m in self.parts.items()},
+            "opts": {k: o.state_dict() for k, o in self.opts.items()},
+            "rng": self.problem.rng.get_state(),
+            "scalers": self.problem.compute.scaler_state(),
+            "updates": dict(self.updates),
+            "extra": self.extra_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`.
+
+        Raises:
+            DfkdError: when the state belongs to another method or another network.
+        """
+        if set(state["parts"]) != set(self.parts) or set(state["opts"]) != set(self.opts):
+            raise DfkdError(f"checkpoint holds parts {sorted(state['parts'])}, not {sorted(self.parts)}")
+        self.S.load_state_dict(state["S"])
+        for k, m in self.parts.items():
+            m.load_state_dict(state["parts"][k])
+        for k, o in self.opts.items():
+            o.load_state_dict(state["opts"][k])
+        self.problem.rng.set_state(state["rng"])
+        self.problem.compute.load_scaler_state(state["scalers"])
+        self.updates = dict(state["updates"])
+        self.load_extra_state(state["extra"])
+
+
+class Reference(Method):
+    """A method that sees the real training set: an upper reference, marked so in every table."""
+
+    USES_DATA: ClassVar[bool] = True
+    MAKERS: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, problem: Problem, hp: Any, images: Images) -> None:
+        """As `Method`, plus the training images."""
+        super().__init__(problem, hp)
+        self.images = images
+
+    def synthesize(self) -> Terms:
+        """Real images need no making."""
+        return Terms()
+
+    def sample(
+        self, n: int, labels: Tensor | None, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """No image of its own."""
+        return None
+
+    def extra_state(self) -> dict[str, Any]:
+        """Position in the epoch."""
+        return {"images": self.images.state()}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Back to that position."""
+        self.images.load(state["images"])
+
+
+def prefixed(phase: str, terms: Mapping[str, Tensor]) -> Terms:
+    """Terms with ``phase/`` before each name, as curves and logs show them."""
+    return Terms({f"{phase}/{k}": v for k, v in terms.items()})

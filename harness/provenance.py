@@ -1,0 +1,48 @@
+"""Where a number was made: machine, packages, commit. Recorded beside every result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """Processor and number of cores, as one line."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{platform.system()} {platform.machine()}, {model}, {os.cpu_count()} cores"
+
+
+@lru_cache(maxsize=1)
+def commit() -> str:
+    """Commit of the checkout this code runs from (``+`` where it has local changes), or the version."""
+    here = Path(__file__).resolve().parent.parent
+    if (here / ".git").exists():
+        try:
+            head = _git(here, "rev-parse", "--short=12", "HEAD")
+            dirty = _git(here, "status", "--porcelain", "--untracked-files=no")
+            return head + ("+" if dirty else "")
+        except (OSError, subprocess.SubprocessError):
+            pass
+    try:
+        return f"v{version('dfkd-bench')}"
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _git(where: Path, *args: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(where), *args], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()

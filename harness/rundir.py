@@ -1,0 +1,295 @@
+"""One directory a trial: the truth about what was run. Everything else (MLflow, frames) is a view of it.
+
+``<out>/trials/<id>/`` holds ``trial.json``, ``lock``, ``curve.jsonl``, ``checkpoint/``, ``final/``,
+``samples.npz``, ``confusion.npy``, ``failure.json``, and ``result.json``, which comes last and whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from filelock import FileLock, Timeout
+
+from harness.errors import DfkdError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.config import Trial
+
+Status = Literal["done", "failed", "skipped", "running", "partial", "missing"]
+#: ``method`` and ``skip`` stay until asked for; ``killed`` and ``infra`` are run again.
+Kind = Literal["method", "skip", "killed", "infra"]
+
+#: A probe holds the lock for microseconds: who wants it, or asks whether it is held, waits it out.
+_PATIENCE = 0.1
+
+
+class Busy(DfkdError):
+    """Somebody else is running the trial."""
+
+
+class DiskError(DfkdError):
+    """The store cannot be written (full, read-only, no permission): nobody's method is to blame."""
+
+
+class Run:
+    """The directory of one trial under ``out``; cheap to make, touches nothing until asked.
+
+    Only who holds `lock` may call `prepare`, `append`, `cut` and `finish`.
+    """
+
+    def __init__(self, out: Path, trial: Trial) -> None:
+        """Name the directory; makes none."""
+        self.trial, self.id = trial, trial.id
+        self.path = Path(out).absolute() / "trials" / self.id
+        self._locked = False
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the trial while it runs; the operating system lets go when the process dies.
+
+        Raises:
+            Busy: when somebody else holds it.
+            DiskError: when the directory cannot be made or the lock file not be opened.
+        """
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = _file_lock(self.path)
+            try:
+                lock.acquire(timeout=_PATIENCE, poll_interval=0.01)
+            except Timeout:
+                raise Busy(f"trial {self.id} ({self.trial.cell}) is running elsewhere") from None
+        self._locked = True
+        try:
+            yield
+        finally:
+            self._locked = False
+            lock.release()
+
+    def prepare(self) -> None:
+        """Write ``trial.json``, forget an earlier failure, sweep what a killed writer left."""
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            for left in self.path.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+            (self.path / "failure.json").unlink(missing_ok=True)
+        self.write_json("trial.json", {"id": self.id, **self.trial.model_dump(mode="json")})
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a point to the curve.
+
+        Args:
+            row: at least ``point`` (int); the rest are numbers.
+        """
+        path = self.path / "curve.jsonl"
+        with _writing(path):
+            if _torn(path):
+                self.cut(len(self.curve()))  # a line torn by a kill would swallow this one
+            with path.open("ab") as file:
+                file.write(json.dumps(row).encode() + b"\n")
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Every whole row so far; what follows a torn line was never promised."""
+        rows: list[dict[str, Any]] = []
+        with suppress(FileNotFoundError), (self.path / "curve.jsonl").open("rb") as file:
+            for line in file:
+                row = _parse(line) if line.endswith(b"\n") else None
+                if row is None:
+                    break
+                rows.append(row)
+        return rows
+
+    def cut(self, n: int) -> int:
+        """Keep the first ``n`` rows of the curve, atomically.
+
+        Returns:
+            How many rows there are now: fewer than ``n`` when the curve was shorter.
+        """
+        rows = self.curve()[:n]
+        self._write("curve.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode())
+        return len(rows)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write ``result.json``: from here on the trial is done; drops checkpoint and failure."""
+        self.write_json("result.json", result)
+        with _writing(self.path):
+            (self.path / "failure.json").unlink(missing_ok=True)
+            shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
+
+    def fail(self, kind: Kind, reason: str, detail: str = "") -> None:
+        """Record why there is no result.
+
+        Args:
+            kind: see `Kind`.
+            reason: one line for tables.
+            detail: a traceback, for `dfkd show`.
+        """
+        if kind not in get_args(Kind):
+            raise ValueError(f"failure kind {kind!r} is none of {get_args(Kind)}")
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        line = " ".join(reason.replace("\0", "").split())
+        self.write_json("failure.json", {"kind": kind, "reason": line, "detail": detail.replace("\0", "")})
+
+    def status(self) -> Status:
+        """Where the trial stands, ``running`` included: its lock is held by somebody else."""
+        settled = self.settled()
+        open_ = settled in ("partial", "missing") and not self._locked
+        return "running" if open_ and held(self.path) else settled
+
+    def settled(self) -> Status:
+        """Where the trial stands by its files alone, whether or not somebody is at it."""
+        if self.result() is not None:
+            return "done"
+        kind = (self._own_failure() or {}).get("kind")
+        if kind in ("method", "skip"):
+            return "failed" if kind == "method" else "skipped"
+        left = ("curve.jsonl", "checkpoint", "result.json")
+        return "partial" if any((self.path / name).exists() for name in left) else "missing"
+
+    def result(self) -> dict[str, Any] | None:
+        """The result, or None while there is none that can be read."""
+        found = _read(self.path / "result.json")
+        whole = found is not None and found.get("id") == self.id and isinstance(found.get("metrics"), dict)
+        return found if whole else None
+
+    def failure(self) -> dict[str, Any] | None:
+        """``{"kind", "reason", "detail"}``, or None; tells of a damaged result too."""
+        if self.result() is not None:
+            return None
+        if (failure := self._own_failure()) is not None:
+            return failure
+        if (self.path / "result.json").exists():
+            reason = "result.json is damaged or another trial's: the trial runs again"
+            return {"kind": "infra", "reason": reason, "detail": str(self.path / "result.json")}
+        return None
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the directory atomically."""
+        self._write(name, (json.dumps(value, indent=1) + "\n").encode())
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = self.path / name
+        new = path.with_name(f".{name}.{os.getpid()}.tmp")
+        with _writing(path):
+            try:
+                new.write_bytes(data)
+                new.replace(path)
+            finally:
+                new.unlink(missing_ok=True)
+
+    def _own_failure(self) -> dict[str, Any] | None:
+        found = _read(self.path / "failure.json")
+        return found if found and {"kind", "reason", "detail"} <= found.keys() else None
+
+
+class Dirs:
+    """The trial directories under ``out`` as a source of frames; `harness.store.MLflow` is the other."""
+
+    def __init__(self, out: Path) -> None:
+        """Name the store; reads nothing yet."""
+        self.out = Path(out).absolute()
+
+    def run(self, trial: Trial) -> Run:
+        """The trial's directory."""
+        return Run(self.out, trial)
+
+    def status(self, trial: Trial) -> Status:
+        """As `Run.status`."""
+        return self.run(trial).status()
+
+    def result(self, trial: Trial) -> dict[str, Any] | None:
+        """As `Run.result`."""
+        return self.run(trial).result()
+
+    def failure(self, trial: Trial) -> dict[str, Any] | None:
+        """As `Run.failure`."""
+        return self.run(trial).failure()
+
+    def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Rows of the curve; ``keys`` narrows them (``point`` stays)."""
+        rows = self.run(trial).curve()
+        if keys is None:
+            return rows
+        return [{k: v for k, v in row.items() if k == "point" or k in keys} for row in rows]
+
+    def samples(self, id: str) -> dict[str, np.ndarray] | None:
+        """Arrays of a trial's ``samples.npz``, or None."""
+        return read_samples(self.out / "trials" / id / "samples.npz")
+
+
+def read_samples(path: Path) -> dict[str, np.ndarray] | None:
+    """Arrays of an npz file, or None where there is none.
+
+    Raises:
+        DfkdError: for a damaged file.
+    """
+    import numpy as np
+
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # zipfile, zlib, ValueError, OSError: all mean the same to a reader
+        raise DfkdError(f"{path} cannot be read: {error}") from error
+
+
+def held(path: Path) -> bool:
+    """Whether a live process holds the lock of the trial directory ``path``."""
+    if not (path / "lock").exists():
+        return False
+    lock = _file_lock(path)
+    try:
+        lock.acquire(timeout=_PATIENCE, poll_interval=0.01)
+    except Timeout:
+        return True
+    except OSError:  # a store one may only read: nobody runs there
+        return False
+    lock.release()
+    return False
+
+
+def _file_lock(path: Path) -> FileLock:
+    # A soft lock would outlive its process, so a file system without flock is refused instead.
+    return FileLock(path / "lock", fallback_to_soft=False, thread_local=False)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _torn(path: Path) -> bool:
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    return False
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return _parse(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DiskError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _parse(data: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,375 @@
+"""Runs what is missing of a grid: in this process, or mapped over a machine or a cluster by Ray Tune.
+
+Tune only maps: each of its runs is fresh, only trial ids go through it, and what a trial has done is in
+its directory. Resuming is the harness's own (`harness.passes`). The only home of ray, imported late.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from harness import preflight
+from harness.attempt import Errand, attempt, ensure_teacher, in_a_line
+from harness.board import Board, Summary
+from harness.errors import DfkdError
+from harness.passes import Engine, in_this_process, run_passes, tell_teacher
+
+if TYPE_CHECKING:
+    from harness.config import Trial
+    from harness.progress import Progress
+    from harness.tracker import Tracker
+
+#: tries of a trial within one run, beyond the first, when its worker or node dies
+_RETRIES = 2
+#: seconds between two reports of a worker, each a hand-shake of about 5 ms
+_EVERY = 0.5
+#: seconds without a place for any trial (a node was lost) after which waiting is given up
+_NO_PLACE = 60.0
+
+_ENV = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a share of a GPU sees none
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # nobody restores it
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
+}
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    out: Path,
+    *,
+    workers: int | None = None,
+    gpus_per_trial: float = 0.0,
+    address: str | None = None,
+    data_root: Path | None = None,
+    teachers_dir: Path | None = None,
+    inception: Path | None = None,
+    tracker: Tracker | None = None,
+    retry: Sequence[str] = (),
+    progress: Progress | None = None,
+    run_trial: str = Errand.run_trial,
+    have_teacher: str = Errand.have_teacher,
+) -> Summary:
+    """Run the trials that have no outcome yet, their teachers first.
+
+    Args:
+        trials: those of a grid; one id is run once.
+        out: the store; trial directories lie in ``<out>/trials``.
+        workers: trials at a time, as far as they fit; None takes what fits; 0 runs in this process
+            without Ray.
+        gpus_per_trial: a share of a GPU, or a whole number.
+        address: ``host:port`` or ``auto``, of a running Ray cluster that this machine belongs to.
+        data_root: as `harness.trial.run_trial` takes it.
+        teachers_dir: default ``<out>/teachers``.
+        inception: as `harness.trial.run_trial` takes it.
+        tracker: told of every trial; opened and closed here.
+        retry: ``("failed",)`` runs failed and skipped trials again, from nothing.
+        progress: told of every trial; None is silent.
+        run_trial: ``module:function`` that runs a trial, imported by the workers.
+        have_teacher: ``module:function`` that finds or trains a teacher.
+
+    Returns:
+        Where every trial stands now. Ctrl-C and SIGTERM end it early: `Summary.interrupted`.
+
+    Raises:
+        DfkdError: for what can never work (`harness.preflight`), before anything starts.
+    """
+    began = time.monotonic()
+    preflight.arguments(workers, gpus_per_trial, address, retry)
+    out = Path(out).absolute()
+    errand = Errand(
+        out=out,
+        data_root=Path(data_root).absolute() if data_root else None,
+        teachers_dir=Path(teachers_dir or out / "teachers").absolute(),
+        device="cuda" if gpus_per_trial else "cpu",
+        inception=Path(inception).absolute() if inception else None,
+        run_trial=run_trial,
+        have_teacher=have_teacher,
+    )
+    board, interrupted = Board(trials, out, tracker, progress), False
+    todo = board.open(again=bool(retry))
+    if todo:
+        preflight.writable("--out", out)
+        preflight.writable("the teachers' folder", errand.teachers_dir)
+        try:
+            with (
+                nullcontext(in_this_process(errand, gpus_per_trial))
+                if workers == 0
+                else _on_ray(errand, workers, gpus_per_trial, address, todo)
+            ) as engine:
+                run_passes(engine, board, bool(retry))
+        except (KeyboardInterrupt, SystemExit):
+            interrupted = True
+        finally:
+            board.close()  # after Ray: no worker writes any more
+    return board.summary(time.monotonic() - began, interrupted)
+
+
+@contextmanager
+def _on_ray(
+    errand: Errand, workers: int | None, gpus: float, address: str | None, todo: Sequence[Trial]
+) -> Iterator[Engine]:
+    with connected(address):
+        _room(todo, gpus)
+        _see_everything(errand, address)
+
+        def teachers(board: Board, todo: Sequence[Trial]) -> dict[int, str]:
+            return _have_teachers(errand, gpus, board, todo)
+
+        def trials(board: Board, todo: Sequence[Trial]) -> None:
+            if todo:
+                room = _room(todo, gpus)
+                _fit(errand, gpus, min(workers or room, room), board, todo)
+
+        yield Engine(teachers, trials)
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Ray, quiet: the cluster at ``address``, else one of this machine's own that ends with the block.
+
+    A connection that is there already is used and left alone.
+
+    Raises:
+        DfkdError: when no cluster answers.
+    """
+    for name, value in _ENV.items():
+        os.environ.setdefault(name, value)
+    if not address and "RAY_AUTH_MODE" not in os.environ:
+        # Ray listens on every interface. A token of our own, and no file in the home folder.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    # Unix sockets lie in it and their names may have 107 bytes: TMPDIR may be too long.
+    base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp"
+    folder = None if address else tempfile.mkdtemp(prefix="dfkd-", dir=base)
+    place: dict[str, Any] = {"address": address}
+    if folder:
+        place = {"include_dashboard": False, "object_store_memory": 150 * 2**20, "_temp_dir": folder}
+    try:
+        try:
+            ray.init(
+                log_to_driver=False,
+                logging_level="CRITICAL",
+                runtime_env={"env_vars": {**_ENV, "PYTHONPATH": os.pathsep.join(_import_path())}},
+                **place,
+            )
+        except Exception as error:
+            what = f"--address {address}" if address else "Ray cannot start"
+            raise DfkdError(f"{what}: {in_a_line(error)}") from error
+        yield
+    finally:
+        ray.shutdown()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _import_path() -> list[str]:
+    """What workers need beyond their own: folders of grids and plug-ins, not those of this Python."""
+    own = tuple(sysconfig.get_path(n) for n in ("stdlib", "platstdlib", "purelib", "platlib", "scripts"))
+    found = [os.path.abspath(p) for p in sys.path if not p.endswith(".zip")]
+    return list(dict.fromkeys(p for p in found if not p.startswith(own)))
+
+
+def _nodes() -> list[dict[str, Any]]:
+    import ray
+
+    return [n for n in ray.nodes() if n["Alive"]]
+
+
+def _room(todo: Sequence[Trial], gpus: float) -> int:
+    nodes = [n["Resources"] for n in _nodes()]
+    return min(preflight.slots(nodes, cpus, gpus) for cpus in {t.cpus for t in todo})
+
+
+def _see_everything(errand: Errand, address: str | None) -> None:
+    nodes = _nodes()
+    if len(nodes) == 1 and not address:
+        return
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    sites = [
+        preflight.Site("--out", errand.out, True),
+        preflight.Site("the teachers' folder", errand.teachers_dir, True),
+    ]
+    for setting, path in (("--data-root", errand.data_root), ("--inception-weights", errand.inception)):
+        if path and path.exists():
+            sites.append(preflight.Site(setting, path, False))
+    look = ray.remote(num_cpus=0, max_retries=0)(preflight.seen_from_here)
+
+    def ask(i: int, token: str) -> str | None:
+        where = NodeAffinitySchedulingStrategy(nodes[i]["NodeID"], soft=False)
+        try:
+            reply: str | None = ray.get(
+                look.options(scheduling_strategy=where).remote(sites, token, str(i)), timeout=60
+            )
+        except Exception as error:  # noqa: BLE001 - a node that cannot do this can do nothing
+            return f"no answer: {str(error).strip().splitlines()[-1]}"
+        return reply
+
+    preflight.visible(sites, [n["NodeManagerAddress"] for n in nodes], ask)
+
+
+def _have_teachers(errand: Errand, gpus: float, board: Board, todo: Sequence[Trial]) -> dict[int, str]:
+    import ray
+
+    job = ray.remote(max_retries=_RETRIES)(ensure_teacher)
+    jobs = {job.options(num_cpus=t.cpus, num_gpus=gpus).remote(errand, t): i for i, t in enumerate(todo)}
+    failed, waiting = dict[int, str](), list(jobs)
+    while waiting:
+        (ready,), waiting = ray.wait(waiting)
+        i = jobs[ready]
+        try:
+            tell_teacher(board, todo[i], ray.get(ready))
+        except ray.exceptions.RayTaskError as error:
+            failed[i] = in_a_line(getattr(error, "cause", None) or error)
+        except ray.exceptions.RayError as error:
+            failed[i] = _cause(error)
+    return failed
+
+
+class _Post:
+    """Carries a trial's points from its worker to the driver, in bundles."""
+
+    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
+        self._report, self._rows, self._sent = report, list[Mapping[str, Any]](), time.monotonic()
+
+    def start(self) -> None:
+        self._report({"started": True})
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        self._rows.append(row)
+        if time.monotonic() - self._sent >= _EVERY:
+            self._report({"rows": self._rows})
+            self._rows, self._sent = [], time.monotonic()
+
+    def end(self, outcome: str) -> None:
+        self._report({"rows": self._rows, "outcome": outcome})
+
+
+def _fit(errand: Errand, gpus: float, workers: int, board: Board, todo: Sequence[Trial]) -> None:
+    """One fresh Tune run over the ids."""
+    from ray import tune
+
+    def trial(config: dict[str, Any]) -> None:
+        post = _Post(tune.report)
+        post.end(attempt(errand, errand.load(config["id"]), post.start, post.row))
+
+    cpus = {t.id: t.cpus for t in todo}
+    sized = tune.with_resources(
+        trial, lambda config: tune.PlacementGroupFactory([{"CPU": cpus[config["id"]], "GPU": gpus}])
+    )
+    with _tune_folder(errand.out) as folder:
+        tune.Tuner(
+            sized,
+            param_space={"id": tune.grid_search(list(cpus))},
+            tune_config=tune.TuneConfig(max_concurrent_trials=workers, reuse_actors=True),
+            run_config=tune.RunConfig(
+                name=folder.name,
+                storage_path=str(folder.parent),
+                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                callbacks=[_callback(board, gpus)],
+                verbose=0,
+            ),
+        ).fit()
+
+
+def _callback(board: Board, gpus: float) -> Any:
+    from ray import tune
+
+    class Listener(tune.Callback):
+        """Hears in the driver what workers report."""
+
+        def __init__(self) -> None:
+            self.looked = self.placed = time.monotonic()
+
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+            id = trial.config["id"]
+            if result.get("started"):
+                board.started(id)
+            for row in result.get("rows") or ():
+                board.row(id, row)
+            if outcome := result.get("outcome"):
+                board.ended(id, outcome)
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            try:
+                error = trial.get_pickled_error()
+            except Exception:  # noqa: BLE001 - an exception of a plug-in may not come back from its file
+                error = trial.get_error()
+            board.ended(trial.config["id"], "", _cause(error))
+
+        def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+            """Never wait for ever: a node may have gone that alone could place what is left."""
+            now = time.monotonic()
+            if now - self.looked < _NO_PLACE / 10:
+                return
+            self.looked = now
+            waiting = [board.trials[t.config["id"]] for t in trials if t.status == "PENDING"]
+            if not waiting or any(t.status == "RUNNING" for t in trials):
+                self.placed = now
+                return
+            try:
+                _room(waiting, gpus)
+                self.placed = now
+            except DfkdError:
+                if now - self.placed > _NO_PLACE:
+                    raise
+
+    return Listener()
+
+
+def _cause(error: BaseException | None) -> str:
+    """Why a worker ended, in a line."""
+    text = str(error or "").strip()
+    if "OutOfMemory" in type(error).__name__ or "running low on memory" in text:
+        return "its node ran out of memory and Ray killed the worker"
+    if "node" in text and ("has died" in text or "was terminated" in text):
+        return "its node was lost"
+    if "Actor" in type(error).__name__ or "WorkerCrashed" in type(error).__name__:
+        return "its worker process was killed"
+    return text.splitlines()[-1] if text else "its worker ended without a result"
+
+
+@contextmanager
+def _tune_folder(out: Path) -> Iterator[Path]:
+    """A folder for Tune's own files under ``<out>/.ray``; sweeps those of drivers that were killed."""
+    base = out / ".ray"
+    folder = base / secrets.token_hex(6)
+    base.mkdir(exist_ok=True)
+    for left in base.glob("*.lock"):
+        with suppress(Timeout, OSError), FileLock(left, timeout=0):
+            shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+            left.unlink(missing_ok=True)
+    lock = base / f"{folder.name}.lock"
+    try:
+        with FileLock(lock):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+        with suppress(OSError):
+            base.rmdir()

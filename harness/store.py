@@ -1,0 +1,317 @@
+"""MLflow as a view of the trial directories: written by the driver alone, rebuilt from them at any time.
+
+`Ledger` writes (through `harness.tracker.Tracker`, which never stops a trial); `MLflow` reads and gives
+the same frames as `harness.rundir.Dirs`. The only home of mlflow, imported when it is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from harness import record
+from harness.errors import DfkdError
+from harness.place import Place, mask, sqlite_file
+from harness.rundir import Dirs, Run, Status, held, read_samples
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+
+    from harness.config import Trial
+
+_ENV = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What `Tracker.sync` did, counted in runs."""
+
+    created: int = 0
+    completed: int = 0
+    removed: int = 0
+    unchanged: int = 0
+
+
+@dataclass
+class Live:
+    """A run being written: ``have`` is all that it holds, or None where only the server knows."""
+
+    trial: Trial
+    run_id: str
+    have: record.Numbers | None = field(default_factory=dict)
+
+
+class Ledger:
+    """The writing itself, one call after the other; every failure of MLflow comes through."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def open(self) -> Ledger:
+        """Connect; make database and experiment where there is none yet, one process at a time."""
+        place = self.place
+        file = sqlite_file(place.uri)
+        near = place.out / "mlflow" if file is None else file
+        near.parent.mkdir(parents=True, exist_ok=True)
+        place.out.mkdir(parents=True, exist_ok=True)
+        with FileLock(near.with_name(near.name + ".lock")):  # MLflow's migrations take none
+            if file is not None and not file.exists():
+                # Killed half-way, a database stays unusable: it gets its name when it is whole.
+                new = file.with_name(f".{file.name}.tmp")
+                for left in (new, new.with_name(new.name + "-journal")):
+                    left.unlink(missing_ok=True)
+                _connect(f"sqlite:///{new}").search_experiments(max_results=1)
+                new.replace(file)
+            self.client = _connect(place.uri)
+            found = self.client.get_experiment_by_name(place.experiment)
+            if found is None:
+                # A server keeps artifacts where it likes; a database does not say where.
+                own = None if place.uri.startswith("http") else (place.out / "mlartifacts").as_uri()
+                found = self._create(own)
+        if found.lifecycle_stage != "active":
+            raise DfkdError(f"experiment {place.experiment!r} was deleted there; restore it")
+        self.experiment_id = found.experiment_id
+        self.token = f"{found.experiment_id}@{found.creation_time}"
+        place.remember(self.token)
+        return self
+
+    def _create(self, artifacts: str | None) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        name = self.place.experiment
+        with suppress(MlflowException):  # another machine was first
+            return self.client.get_experiment(self.client.create_experiment(name, artifacts))
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            raise DfkdError(f"experiment {name!r} can neither be found nor created")
+        return found
+
+    def begin(self, trial: Trial) -> Live:
+        """The trial's run, RUNNING: looked up by the tag ``trial_id`` before it is created."""
+        found = _runs(self.client, self.experiment_id, trial.id).get(trial.id)
+        live = Live(trial, found[0].info.run_id, None) if found else self._new(trial)
+        if found:
+            self.client.update_run(live.run_id, status="RUNNING")
+            self._tag(live, {"status": "running", "record": ""})
+        return live
+
+    def _new(self, trial: Trial) -> Live:
+        from mlflow.entities import Param
+
+        tags = {"trial_id": trial.id, "status": "running", "variant": trial.label or trial.method}
+        run = self.client.create_run(self.experiment_id, tags=tags, run_name=trial.cell)
+        self.client.log_batch(run.info.run_id, params=[Param(k, v) for k, v in record.params(trial).items()])
+        return Live(trial, run.info.run_id)
+
+    def log(self, live: Live, numbers: record.Numbers, after: int = 0) -> None:
+        """Log numbers, stamped later than ``after`` (milliseconds): the latest value of a step counts."""
+        from mlflow.entities import Metric
+
+        now = max(int(time.time() * 1000), after + 1)
+        metrics = [Metric(key, value, now, step) for (key, step), value in numbers.items()]
+        self.client.log_batch(live.run_id, metrics=metrics)
+        if live.have is not None:
+            live.have |= numbers
+
+    def complete(self, run: Run, live: Live | None, status: str = "KILLED") -> None:
+        """Make a run say what the directory says, the digest last."""
+        want, after = record.record_of(run), 0
+        live = live or self.begin(run.trial)
+        have = live.have
+        if have is None:
+            names = list(self.client.get_run(live.run_id).data.metrics)
+            have, after = _history(self.client, live.run_id, names)
+        if have.keys() - want.numbers.keys():  # points of an attempt that was cut back: none can be unsaid
+            self.remove(live.run_id)
+            live, have = self._new(run.trial), {}
+        self.log(live, record.missing(want.numbers, have), after)
+        for name in record.ARTIFACTS:
+            if (run.path / name).exists():
+                self.client.log_artifact(live.run_id, str(run.path / name))
+        for name in self.client.get_run(live.run_id).data.tags:
+            if record.is_own(name) and name not in want.tags and name != "record":
+                self.client.delete_tag(live.run_id, name)
+        self._tag(live, want.tags)
+        self.client.set_terminated(live.run_id, record.TERMINAL.get(want.status, status))
+        self._tag(live, {"record": want.digest})
+        if run.path.exists():
+            self.place.mark(run, self.token, want.digest)
+
+    def _tag(self, live: Live, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(live.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def remove(self, run_id: str) -> None:
+        """Delete a run; it stays in MLflow's bin."""
+        self.client.set_terminated(run_id, "KILLED")
+        self.client.delete_run(run_id)
+
+    def sync(self, trials: Sequence[Trial], dirs: Dirs) -> Synced:
+        """As `harness.tracker.Tracker.sync`."""
+        self.open()
+        created = completed = removed = unchanged = 0
+        recorded = _runs(self.client, self.experiment_id)
+        for run in map(dirs.run, trials):
+            found = recorded.pop(run.id, [])
+            if run.status() == "running" or not (found or record.has_story(run)):
+                continue
+            for double in found[1:]:
+                self.remove(double.info.run_id)
+                removed += 1
+            digest = record.state_digest(run)
+            if found and found[0].data.tags.get("record") == digest and found[0].info.status != "RUNNING":
+                unchanged += 1
+                self.place.mark(run, self.token, digest)
+            else:
+                self.complete(run, Live(run.trial, found[0].info.run_id, None) if found else None)
+                completed, created = completed + bool(found), created + (not found)
+        for id, found in recorded.items():  # of other grids that wrote here: only no zombies
+            path = dirs.out / "trials" / id
+            for left in found:
+                if left.info.status == "RUNNING" and path.exists() and not held(path):
+                    self.client.set_terminated(left.info.run_id, "KILLED")
+        return Synced(created, completed, removed, unchanged)
+
+
+class MLflow:
+    """MLflow as a source of frames; reads each run once, histories and arrays when asked."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        """Name the place; connects when first asked.
+
+        Args:
+            uri: as `resolve_uri` gives it.
+            experiment: the grid's name.
+        """
+        self.uri, self.experiment = uri, experiment
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        file = sqlite_file(self.uri)
+        if file is not None and not file.exists():
+            raise DfkdError(f"no MLflow database {file}: run `dfkd sync` first")
+        return _connect(self.uri)
+
+    @cached_property
+    def _runs(self) -> dict[str, MlflowRun]:
+        with told(self.uri):
+            found = self._client.get_experiment_by_name(self.experiment)
+            if found is None:
+                place = mask(self.uri)
+                raise DfkdError(f"MLflow at {place} has no experiment {self.experiment!r}: run `dfkd sync`")
+            return {id: runs[0] for id, runs in _runs(self._client, found.experiment_id).items()}
+
+    def status(self, trial: Trial) -> Status:
+        """As the directory's was when it was recorded."""
+        run = self._runs.get(trial.id)
+        status: Any = run.data.tags.get("status", "partial") if run else "missing"
+        return status
+
+    def result(self, trial: Trial) -> dict[str, Any] | None:
+        """As `Run.result`, with every number a float."""
+        if self.status(trial) != "done":
+            return None
+        data = self._runs[trial.id].data
+        return record.result_of(data.tags, data.metrics)
+
+    def failure(self, trial: Trial) -> dict[str, Any] | None:
+        """As `Run.failure`, without the detail."""
+        run = self._runs.get(trial.id)
+        return record.failure_of(run.data.tags) if run else None
+
+    def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Rows of the curve; ``keys`` narrows them (``point`` stays) and spares a request for each other."""
+        if (run := self._runs.get(trial.id)) is None:
+            return []
+        want = None if keys is None else {record.curve_key(k) for k in keys}
+        names = [k for k in run.data.metrics if record.is_curve(k) and (want is None or k in want)]
+        with told(self.uri):
+            return record.rows_of(_history(self._client, run.info.run_id, names)[0])
+
+    def samples(self, id: str) -> dict[str, np.ndarray] | None:
+        """Arrays of a trial's ``samples.npz``, or None."""
+        if (run := self._runs.get(id)) is None:
+            return None
+        with told(self.uri), tempfile.TemporaryDirectory() as folder:
+            names = {file.path for file in self._client.list_artifacts(run.info.run_id)}
+            if "samples.npz" not in names:
+                return None
+            return read_samples(Path(self._client.download_artifacts(run.info.run_id, "samples.npz", folder)))
+
+
+def _connect(uri: str) -> MlflowClient:
+    for name, value in _ENV.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for noisy in ("mlflow", "alembic", "urllib3.connectionpool"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    return MlflowClient(uri)
+
+
+def _runs(client: MlflowClient, experiment_id: str, id: str | None = None) -> dict[str, list[MlflowRun]]:
+    """Trial id -> its runs, the one to keep first: terminal before running, then the oldest."""
+    runs: dict[str, list[MlflowRun]] = {}
+    token, text = None, "" if id is None else f"tags.trial_id = '{id}'"
+    while True:
+        page = client.search_runs([experiment_id], text, max_results=500, page_token=token)
+        for run in page:
+            if name := run.data.tags.get("trial_id"):
+                runs.setdefault(name, []).append(run)
+        if not (token := page.token):
+            break
+    for found in runs.values():
+        found.sort(key=lambda r: (r.info.status != "FINISHED", r.info.start_time, r.info.run_id))
+    return runs
+
+
+def _history(client: MlflowClient, run_id: str, names: Iterable[str]) -> tuple[record.Numbers, int]:
+    """(metric, step) -> value logged last, and the latest time stamp in milliseconds."""
+    numbers: record.Numbers = {}
+    newest = 0
+    for name in names:
+        logged = [(m.timestamp, m.step, m.value) for m in client.get_metric_history(run_id, name)]
+        numbers |= {(name, step): value for step, value in record.latest(logged).items()}
+        newest = max([newest, *(time for time, _, _ in logged)])
+    return numbers, newest
+
+
+@contextmanager
+def told(uri: str) -> Iterator[None]:
+    """Whatever MLflow, its database driver or the network raises, in one line."""
+    try:
+        yield
+    except DfkdError:
+        raise
+    except Exception as error:
+        raise DfkdError(f"MLflow at {mask(uri)} is unreachable: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """A stranger's error in one line without passwords: the system's own word where it has one."""
+    inner = error
+    while (deeper := inner.__cause__ or inner.__context__) is not None:
+        inner = deeper
+    if isinstance(inner, OSError) and inner.strerror:
+        return mask(f"{inner.strerror} {inner.filename or ''}".strip())
+    name = "" if isinstance(error, DfkdError) else f"{type(error).__name__}: "
+    return mask(name + (str(error).strip().splitlines() or [""])[0])[:200]

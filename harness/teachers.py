@@ -1,0 +1,359 @@
+"""Frozen teachers: trained once per (task, net, recipe, seed), kept as safetensors with a card beside it.
+
+The card records digest, normaliser, recipe and measured accuracy; the digest is checked at every load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from harness import data
+from harness.compute import own_globals
+from harness.config import Frozen, Recipe, Trial, digest, one_line, seed_for
+from harness.data import Loader, Split, TaskData
+from harness.errors import DfkdError
+from harness.interface import Task
+from harness.nets.base import Net, build, reset_normaliser
+from harness.provenance import machine
+
+#: percent points by which a teacher's measured accuracy may differ from its card
+TOLERANCE = 0.5
+
+
+class Card(Frozen):
+    """What is known of a teacher file.
+
+    Attributes:
+        recipe, seed: None for an imported one.
+        mean, std: its normaliser, one value a channel, [0, 1] units.
+        top1: percent of test images right, measured when it was made.
+        digest: SHA-256 of the ``.safetensors`` file.
+        origin: for an imported one, the name of the file it was read from.
+    """
+
+    task: str
+    task_version: int
+    net: str
+    recipe: Recipe | None
+    seed: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    top1: float
+    data_digest: str
+    digest: str
+    source: str
+    origin: str = ""
+    seconds: float = 0.0
+    machine: str = ""
+
+
+def slug(task: str) -> str:
+    """A task's name as a folder name."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", task).strip("-")
+    return plain if plain == task else f"{plain[:60]}-{digest(task)[:6]}"
+
+
+def path_for(dir: Path, task: str, net: str, recipe: Recipe, seed: int) -> Path:
+    """Where a trained teacher lies."""
+    key = digest(recipe.model_dump(mode="json"))[:6]
+    return Path(dir) / slug(task) / f"{net}-{recipe.name}-{key}-s{seed}.safetensors"
+
+
+def path_of(dir: Path, trial: Trial) -> Path:
+    """Where a trial's teacher lies."""
+    if trial.teacher_digest:
+        return (
+            Path(dir) / slug(trial.task) / f"{trial.teacher}-import-{trial.teacher_digest[:12]}.safetensors"
+        )
+    return path_for(dir, trial.task, trial.teacher, trial.recipe, trial.teacher_seed)
+
+
+def find(dir: Path, trial: Trial) -> Card | None:
+    """The card of a trial's teacher, or None where there is no teacher yet."""
+    path = path_of(dir, trial)
+    return read_card(path) if path.exists() and path.with_suffix(".json").exists() else None
+
+
+def read_card(path: Path) -> Card:
+    """The card beside a teacher file.
+
+    Raises:
+        DfkdError: for a missing or damaged card.
+    """
+    card = path.with_suffix(".json")
+    try:
+        return Card.model_validate_json(card.read_bytes())
+    except FileNotFoundError:
+        raise DfkdError(f"teacher {path} has no card {card.name}: train or import it again") from None
+    except ValidationError as error:
+        raise DfkdError(f"teacher card {card} is damaged: {one_line(error)}") from None
+
+
+def cards(dir: Path) -> list[Card]:
+    """Cards of every teacher under a folder; a damaged one is left out."""
+    found = []
+    for path in sorted(Path(dir).glob("*/*.safetensors")):
+        try:
+            found.append(read_card(path))
+        except DfkdError:
+            continue
+    return found
+
+
+def load(dir: Path, trial: Trial, task: Task) -> tuple[Net, Card]:
+    """A trial's teacher, frozen and in eval mode, its digest checked.
+
+    Raises:
+        DfkdError: when it is missing, damaged, or no plain tensor file.
+    """
+    path = path_of(dir, trial)
+    if not path.exists():
+        how = "import it" if trial.teacher_digest else "`dfkd run` or `dfkd teachers train` makes it"
+        raise DfkdError(f"teacher {trial.teacher} for {trial.task} is missing at {path}: {how}")
+    card = read_card(path)
+    return load_card(path, card, task), card
+
+
+def load_card(path: Path, card: Card, task: Task) -> Net:
+    """The network of a teacher file, frozen and in eval mode, its digest checked."""
+    found = file_digest(path)
+    if found != card.digest:
+        raise DfkdError(
+            f"teacher {path} has digest {found[:12]}, its card says {card.digest[:12]}: changed or damaged"
+        )
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DfkdError(
+            f"teacher {path} is not a safetensors file ({error}); pickles are never opened"
+        ) from None
+    with torch.random.fork_rng(devices=[]):
+        net = build(card.net, task)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise DfkdError(
+            f"teacher {path} does not fit {card.net} on {task.name}: {str(error).splitlines()[-1].strip()}"
+        ) from None
+    reset_normaliser(net, card.mean, card.std)
+    return net.eval().requires_grad_(False)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def accuracy(net: Net, split: Split, device: torch.device | str = "cpu", batch: int = 512) -> float:
+    """Percent of a split's images that a network gets right, in eval mode."""
+    where, right, was = torch.device(device), 0, net.training
+    net.eval()
+    with torch.no_grad():
+        for start in range(0, len(split), batch):
+            x, y = split.batch(slice(start, start + batch), where)
+            logits = net(x)
+            assert isinstance(logits, Tensor)
+            right += int((logits.argmax(1) == y).sum())
+    net.train(was)
+    return 100.0 * right / len(split)
+
+
+def train(
+    dir: Path,
+    task_name: str,
+    net: str,
+    recipe: Recipe,
+    seed: int,
+    *,
+    data_root: Path | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    on_epoch: Callable[[int, int, float], None] | None = None,
+) -> Card:
+    """Train a teacher, unless another process just did: SGD, momentum 0.9, cosine to zero per step.
+
+    The last epoch is kept; the test split is looked at once, at the end.
+
+    Args:
+        dir: the teachers' folder.
+        task_name: on what.
+        net: which network.
+        recipe: how.
+        seed: of initial weights and batches.
+        data_root: see `harness.data.data_root`.
+        device: where.
+        threads: CPU threads; default all cores.
+        on_epoch: told (epoch, epochs, mean training loss).
+
+    Raises:
+        DfkdError: for missing data, a disk that cannot be written, or a training that diverged.
+    """
+    path = path_for(dir, task_name, net, recipe, seed)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DfkdError(f"teachers' folder {path.parent} cannot be written: {error.strerror}") from None
+    with FileLock(path.with_suffix(".lock"), thread_local=False):
+        if path.exists() and path.with_suffix(".json").exists():
+            return read_card(path)
+        found = data.load(task_name, data_root)
+        with own_globals(seed_for(seed, "teacher"), threads or os.cpu_count() or 1):
+            began = time.perf_counter()
+            model = _fit(found, net, recipe, seed, torch.device(device), on_epoch)
+            seconds = time.perf_counter() - began
+            top1 = accuracy(model, found.test, device)
+        facts: dict[str, Any] = {"source": "trained", "recipe": recipe, "seed": seed, "seconds": seconds}
+        return write(path, model, found, top1, facts)
+
+
+def _fit(
+    found: TaskData,
+    name: str,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    on_epoch: Callable[[int, int, float], None] | None,
+) -> Net:
+    net = build(name, found.task).to(device)
+    net.to(memory_format=torch.channels_last)
+    rng = torch.Generator(device).manual_seed(seed_for(seed, "teacher train"))
+    loader = Loader(found.train, found.task, rng, device)
+    batch = min(recipe.batch, len(found.train))
+    opt = torch.optim.SGD(
+        net.parameters(), recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, fused=True
+    )
+    per_epoch = max(1, len(found.train) // batch)
+    total = per_epoch * recipe.epochs
+    net.train()
+    for epoch in range(recipe.epochs):
+        losses = torch.zeros((), device=device)
+        for i in range(per_epoch):
+            at = (epoch * per_epoch + i) / total
+            opt.param_groups[0]["lr"] = 0.5 * recipe.lr * (1 + math.cos(math.pi * at))
+            x, y = loader.batch(batch)
+            logits = net(x)
+            assert isinstance(logits, Tensor)
+            loss = F.cross_entropy(logits, y)
+            opt.zero_grad(set_to_none=True)
+            loss.backward()
+            opt.step()
+            losses += loss.detach()
+        mean = float(losses) / per_epoch
+        if not math.isfinite(mean):
+            raise DfkdError(
+                f"teacher {name} on {found.task.name} diverged in epoch {epoch + 1} with lr {recipe.lr:g}"
+            )
+        if on_epoch:
+            on_epoch(epoch + 1, recipe.epochs, mean)
+    return net.to("cpu").to(memory_format=torch.contiguous_format).eval()
+
+
+def write(path: Path, net: Net, found: TaskData, top1: float, facts: dict[str, Any]) -> Card:
+    """Write a teacher file, then its card: both atomically, the card last.
+
+    Args:
+        path: of the file; ``{digest}`` in its name becomes the digest's first 12 digits.
+        net: the network.
+        found: the task it belongs to.
+        top1: percent on the test split.
+        facts: fields of `Card` that only the caller knows.
+    """
+    new = path.with_name(f".{os.getpid()}.tmp")
+    try:
+        save_file({k: v.detach().contiguous() for k, v in net.state_dict().items()}, new)
+        key = file_digest(new)
+        path = path.with_name(path.name.replace("{digest}", key[:12]))
+        card = Card(
+            task=found.task.name,
+            task_version=found.task.version,
+            net=net.name,
+            mean=tuple(float(v) for v in net.mean.flatten()),
+            std=tuple(float(v) for v in net.std.flatten()),
+            top1=top1,
+            data_digest=found.digest,
+            digest=key,
+            machine=machine(),
+            **({"recipe": None, "seed": None} | facts),
+        )
+        new.replace(path)
+        new.write_text(card.model_dump_json(indent=1) + "\n")
+        new.replace(path.with_suffix(".json"))
+    except OSError as error:
+        raise DfkdError(f"teacher {path} cannot be written: {error.strerror or error}") from None
+    finally:
+        new.unlink(missing_ok=True)
+    return card
+
+
+def verify(dir: Path, card: Card, found: TaskData, device: str = "cpu") -> float:
+    """Measure a teacher's accuracy and hold it against its card, once per (digest, data, machine).
+
+    Returns:
+        Percent of test images right.
+
+    Raises:
+        DfkdError: when it differs by more than `TOLERANCE` points, or the data are not those of the card.
+    """
+    book = Path(dir) / "verified.json"
+    key = f"{card.digest} {found.digest} {machine()}"
+    known: dict[str, float] = {}
+    if book.exists():
+        try:
+            known = json.loads(book.read_text())
+        except ValueError:
+            known = {}
+    if key in known:
+        return known[key]
+    path = next((p for p in Path(dir).glob("*/*.safetensors") if _digest_on_card(p) == card.digest), None)
+    if path is None:
+        raise DfkdError(f"no teacher with digest {card.digest[:12]} under {dir}")
+    top1 = accuracy(load_card(path, card, found.task).to(device), found.test, device)
+    if abs(top1 - card.top1) > TOLERANCE:
+        raise DfkdError(
+            f"teacher {path.name} gets {top1:.2f} % on {card.task}, its card says {card.top1:.2f} %: "
+            "other data, another normaliser, or a damaged file"
+        )
+    new = book.with_name(f".verified.{os.getpid()}.tmp")
+    new.write_text(json.dumps(known | {key: top1}))
+    new.replace(book)
+    return top1
+
+
+def _digest_on_card(path: Path) -> str:
+    try:
+        return read_card(path).digest
+    except DfkdError:
+        return ""
+
+
+def by_digest(dir: Path, prefix: str) -> tuple[Path, Card]:
+    """The one teacher whose digest begins so.
+
+    Raises:
+        DfkdError: for none or several.
+    """
+    found = [
+        (p, c)
+        for p in sorted(Path(dir).glob("*/*.safetensors"))
+        if (c := read_card(p)).digest.startswith(prefix)
+    ]
+    if len(found) != 1:
+        raise DfkdError(f"{len(found)} teachers under {dir} have a digest that begins with {prefix!r}")
+    return found[0]

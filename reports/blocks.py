@@ -1,0 +1,280 @@
+"""The main table laid out for people: a block per (task, pair), its columns, marks and notes, as text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from reports.select import records
+
+DASH = "–"  # noqa: RUF001 - an empty cell, not a minus
+
+
+@dataclass(frozen=True)
+class Head:
+    """A column's title, and in one sentence what it holds."""
+
+    text: str
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a block.
+
+    Attributes:
+        rank: place among the ranked, or "".
+        label: the variant.
+        marks: what a reader must know of this row.
+        cells: one text per column after rank and method; what stands beside a number is on a second line.
+        span: said in place of all cells where nothing ran, else "".
+        best: whether it ranks first.
+    """
+
+    rank: str
+    label: str
+    marks: tuple[str, ...]
+    cells: tuple[str, ...]
+    span: str
+    reference: bool
+    best: bool
+    stale: bool
+
+
+@dataclass
+class Block:
+    """The table of one (task, pair)."""
+
+    task: str
+    teacher: str
+    student: str
+    facts: list[str]
+    heads: list[Head] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """``digits: wrn16_2 → wrn16_1``."""
+        return f"{self.task}: {self.teacher} → {self.student}"
+
+    def note(self, text: str) -> str:
+        """The mark of a note, " [1]"; the same text is one note."""
+        if text not in self.notes:
+            self.notes.append(text)
+        return f" [{self.notes.index(text) + 1}]"
+
+    def numbered(self) -> list[str]:
+        """The notes with their marks."""
+        return [f"[{i}] {text}" for i, text in enumerate(self.notes, 1)]
+
+
+#: what a report says once about its columns
+GUIDE = (
+    "top-1 is the test accuracy at the last point, in percent: mean over n seeds ± half-width of the 95 % "
+    "t-interval. No point is picked by its test accuracy.",
+    "last tenth: mean over the last tenth of the points. over training: mean ± standard deviation over all "
+    "points of a run. best (oracle): the best point on the test set, which nobody could pick without it.",
+    "A reference sees the real training data and is not ranked. Ranked are data-free rows that are not stale "
+    "and whose seeds all ran, each among the students of the same teacher file. A failed seed has no number; "
+    "the mean beside the others counts it as guessing.",
+    "still climbing: the mean over the last tenth of a data-free method's own curve is above the tenth "
+    "before it by more than 0.3 points and by more than two standard errors; a longer budget would "
+    "move its row.",
+    "agreement: share of test images on which student and teacher decide alike. fd_teacher: Fréchet distance "
+    "of the images to the test set in the teacher's features; not FID. coverage: share of classes the "
+    "teacher sees among the images. Cost counts 2 operations per multiply-add, images included.",
+)
+
+
+def blocks(table: pd.DataFrame) -> list[Block]:
+    """Lay out what `reports.tables.main` gives, one block per (task, pair) in its order."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in records(table):
+        groups.setdefault((row["task"], row["teacher"], row["student"]), []).append(row)
+    metrics = [c for c in table.columns if f"{c}_half" in table]
+    return [_block(key, rows, metrics) for key, rows in groups.items()]
+
+
+Cell = Callable[[dict[str, Any]], str]
+
+
+def _block(key: tuple[str, str, str], rows: list[dict[str, Any]], metrics: list[str]) -> Block:
+    block = Block(*key, facts=_facts(rows))
+    columns = _columns(block, rows, metrics)
+    files = Counter(label for label, _ in {(r["label"], r["teacher_digest"]) for r in rows})
+    block.heads = [Head("rank"), Head("method"), *(head for head, _ in columns)]
+    for row in rows:
+        rank = "" if math.isnan(row["rank"]) else f"{row['rank']:.0f}"
+        block.rows.append(
+            Row(
+                rank=rank,
+                label=row["label"],
+                marks=tuple(_marks(block, row, split=files[row["label"]] > 1)),
+                cells=tuple(cell(row) for _, cell in columns) if row["ran"] else (),
+                span="" if row["ran"] else _nothing(row),
+                reference=row["reference"],
+                best=rank == "1",
+                stale=bool(row["stale"]),
+            )
+        )
+    return block
+
+
+def _facts(rows: list[dict[str, Any]]) -> list[str]:
+    teachers = {r["teacher_digest"]: r["teacher_top1"] for r in rows if not math.isnan(r["teacher_top1"])}
+    named = [f"{top1:.2f} % top-1 (file {digest[:8]})" for digest, top1 in teachers.items()]
+    facts = [f"teacher: {'; '.join(named)}"] if named else []
+    if not math.isnan(k := rows[0]["classes"]):
+        facts.append(f"{k:.0f} classes, chance {100 / k:.2f} %")
+    budgets = list(dict.fromkeys(r["budget"] for r in rows))
+    if len(budgets) == 1:
+        facts.append(f"budget of every trial: {_budget(budgets[0])}")
+    else:
+        facts.append("budgets differ between rows: compare along the cost")
+    if any(r["machines"] > 1 for r in rows):
+        facts.append("seconds were taken on more than one machine")
+    return facts
+
+
+def _columns(block: Block, rows: list[dict[str, Any]], metrics: list[str]) -> list[tuple[Head, Cell]]:
+    columns: list[tuple[Head, Cell]] = [
+        (Head("top-1 (%)", "last point, mean over seeds ± half of the 95 % t-interval"), _top1(block)),
+        (Head("n", "seeds"), _n(block)),
+        (Head("last tenth (%)", "mean over the last tenth of the points"), _plain("top1_tail", 2)),
+        (Head("over training (%)", "mean ± standard deviation over all points of a run"), _training),
+        (Head("best (oracle) (%)", "best point on the test set"), _plain("top1_oracle", 2)),
+    ]
+    for metric in _shown(metrics):
+        title, about, digits, scale = _TITLES[re.sub(r"_\d+_", "_n_", metric)]
+        got = re.search(r"_(\d+)_(\w+)$", metric)
+        title = title.format(*got.groups()) if got else title
+        if any(not math.isnan(r[metric]) for r in rows):
+            columns.append((Head(title, about), _metric(block, metric, digits, scale)))
+        else:  # a column of dashes tells less than its reason
+            reasons = dict.fromkeys(why for r in rows if (why := _why(r, metric)))
+            if reasons:
+                block.facts.append(f"{title}: not available: {'; '.join(reasons)}")
+    columns += [
+        (Head("student updates"), _plain("student_updates", 0)),
+        (Head("cost (TFLOP)", "all forwards and backwards, 2 operations per multiply-add"), _tflop),
+        (Head("seconds", "training time"), _plain("seconds", 0)),
+    ]
+    if len({r["teacher_digest"] for r in rows}) > 1:
+        columns.append((Head("teacher file", "rows of different files are never averaged"), _teacher))
+    if len({r["budget"] for r in rows}) > 1:
+        columns.append((Head("budget"), lambda row: _budget(row["budget"])))
+    return columns
+
+
+#: metric, its n written as n -> title, what it is, digits, factor
+_TITLES: dict[str, tuple[str, str, int, float]] = {
+    "agreement": ("agreement (%)", "test images on which student and teacher decide alike", 2, 1),
+    "fd_teacher": ("fd_teacher", "Fréchet distance in the teacher's features, lower is better", 1, 1),
+    "fid_n_test": ("FID (n={0}, {1})", "lower is better", 2, 1),
+    "kid_n_test": ("KID x 1000 (n={0}, {1})", "lower is better", 2, 1000),
+    "class_coverage": ("coverage (%)", "classes the teacher sees among the images", 0, 1),
+}
+
+
+def _shown(metrics: list[str]) -> list[str]:
+    kinds = [re.sub(r"_\d+_", "_n_", m) for m in metrics]
+    return [m for kind in _TITLES for m, k in zip(metrics, kinds, strict=True) if k == kind]
+
+
+def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
+    marks = ["reference: sees real data"] if row["reference"] else []
+    if split:
+        marks.append(f"split: teacher file {row['teacher_digest'][:8] or 'unknown'} alone")
+    if row["stale"]:
+        marks.append(f"stale: {row['stale']}")
+    if row["climbing"]:
+        marks.append(f"still climbing: {row['climb']:+.2f} over the last tenth")
+    if row["warnings"]:
+        marks.append("warning" + block.note(f"{row['label']}: {row['warnings']}"))
+    return marks
+
+
+def _nothing(row: dict[str, Any]) -> str:
+    if row["failed"]:
+        return f"0 of {row['seeds']} ran; {row['reason']}; {_guessing(row)}"
+    return str(row["reason"])
+
+
+def _guessing(row: dict[str, Any]) -> str:
+    value = row["top1_at_chance"]
+    if math.isnan(value):
+        return "chance unknown: number of classes not recorded"
+    return f"{value:.2f} with {'failure' if row['failed'] == 1 else 'failures'} at chance"
+
+
+def _top1(block: Block) -> Cell:
+    def cell(row: dict[str, Any]) -> str:
+        text = _pm(row["top1"], row["top1_half"], 2)
+        if row["top1_n"] == 1:
+            text += " (n=1)"
+        return text + (f"\n{_guessing(row)}" if row["failed"] else "")
+
+    return cell
+
+
+def _n(block: Block) -> Cell:
+    def cell(row: dict[str, Any]) -> str:
+        if row["ran"] == row["seeds"]:
+            return str(row["ran"])
+        return f"{row['ran']} of {row['seeds']} ran{block.note(row['label'] + ': ' + row['reason'])}"
+
+    return cell
+
+
+def _metric(block: Block, metric: str, digits: int, scale: float) -> Cell:
+    def cell(row: dict[str, Any]) -> str:
+        if math.isnan(row[metric]):
+            why = _why(row, metric)
+            return DASH + (block.note(why) if why else "")
+        short = f" (n={row[metric + '_n']})" if row[f"{metric}_n"] < row["ran"] else ""
+        return _pm(scale * row[metric], scale * row[f"{metric}_half"], digits) + short
+
+    return cell
+
+
+def _why(row: dict[str, Any], metric: str) -> str:
+    return str(json.loads(row["unavailable"]).get(metric, "")) if row["unavailable"] else ""
+
+
+def _plain(name: str, digits: int) -> Cell:
+    return lambda row: number(row[name], digits)
+
+
+def _training(row: dict[str, Any]) -> str:
+    return _pm(row["top1_mean"], row["top1_std"], 2)
+
+
+def _teacher(row: dict[str, Any]) -> str:
+    return f"{row['teacher_digest'][:8] or 'unknown'} ({number(row['teacher_top1'], 2)})"
+
+
+def _tflop(row: dict[str, Any]) -> str:
+    value = row["flops"] / 1e12
+    return DASH if math.isnan(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _budget(text: str) -> str:
+    amount, _, unit = text.partition(":")
+    return f"{float(amount):,.15g} {unit.replace('_', ' ')}".strip()
+
+
+def _pm(mean: float, half: float, digits: int) -> str:
+    return number(mean, digits) + ("" if math.isnan(half) else f" ± {number(half, digits)}")
+
+
+def number(value: float, digits: int) -> str:
+    """Fixed digits, thousands separated; a dash for what is not there."""
+    return DASH if math.isnan(value) else f"{value:,.{digits}f}"

@@ -1,0 +1,110 @@
+"""One look for every figure and the page: colours for light and dark, line styles, sizes, fonts.
+
+A figure is drawn in the light colours; inside the page each becomes the CSS variable of the same name, so
+one drawing serves light, dark and print. Hues are Okabe and Ito's (yellow and black, which vanish on one of
+the papers, made way for brown), told apart by colour-blind readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: name -> (light, dark), as CSS variables ``--name``
+THEME: dict[str, tuple[str, str]] = {
+    "paper": ("#ffffff", "#14171a"),
+    "ink": ("#1c2024", "#e6e8ea"),
+    "muted": ("#5b636b", "#a3abb3"),
+    "line": ("#dfe3e6", "#33393f"),
+    "shade": ("#f4f6f7", "#1d2125"),
+    "accent": ("#0b5cad", "#7cc0ff"),
+    "warn": ("#9a4a00", "#ffb26b"),
+    "c0": ("#0072b2", "#4da6e8"),
+    "c1": ("#d55e00", "#f77f3a"),
+    "c2": ("#009e73", "#21c596"),
+    "c3": ("#cc79a7", "#eaa4cd"),
+    "c4": ("#e69f00", "#ffc843"),
+    "c5": ("#663311", "#996644"),
+    "c6": ("#56b4e9", "#a9e0ff"),
+    "r0": ("#6c757e", "#98a1aa"),
+    "r1": ("#8d969f", "#b9c1c9"),
+}
+_HUES = ("c0", "c1", "c2", "c3", "c4", "c5", "c6")
+_GREYS = ("r0", "r1")
+# Dashes in multiples of the line's width; () is solid. Data-free methods start solid, references never are.
+_DASHES: tuple[tuple[float, ...], ...] = ((), (6, 1.5, 1, 1.5), (5, 1, 1, 1, 1, 1))
+_REFERENCE_DASHES: tuple[tuple[float, ...], ...] = ((4, 2), (1, 1.6), (7, 2, 1, 2))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+
+#: width in inches: 480 CSS pixels, whose text stays readable when a phone shrinks it to 350
+WIDTH = 5.0
+
+RC: dict[str, Any] = {
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.edgecolor": THEME["muted"][0],
+    "axes.labelcolor": THEME["ink"][0],
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": THEME["line"][0],
+    "grid.linewidth": 0.7,
+    "text.color": THEME["ink"][0],
+    "text.parse_math": False,  # a name may hold a dollar
+    "xtick.color": THEME["muted"][0],
+    "ytick.color": THEME["muted"][0],
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same layout on every machine
+    "font.size": 9.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.7,
+    "svg.fonttype": "none",  # real text: searchable, in the reader's own font, any script
+    "axes.unicode_minus": True,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one row is drawn, the same in every figure.
+
+    Attributes:
+        colour: hex, of the light theme.
+        dash: on and off lengths in line widths; () is solid.
+        marker: matplotlib's name of it.
+    """
+
+    colour: str
+    dash: tuple[float, ...]
+    marker: str
+
+
+def styles(rows: Mapping[str, bool]) -> dict[str, Style]:
+    """A style for each row, by its place in the report.
+
+    Args:
+        rows: label -> whether it is a reference, in the report's order.
+
+    Returns:
+        References in grey and dashed, the others in colour; the dash changes once the hues are used up.
+    """
+    found: dict[str, Style] = {}
+    for reference, hues, dashes in ((False, _HUES, _DASHES), (True, _GREYS, _REFERENCE_DASHES)):
+        for i, label in enumerate(label for label, ref in rows.items() if ref == reference):
+            turn = i if reference else i // len(hues)
+            hue = THEME[hues[i % len(hues)]][0]
+            marker = _MARKERS[(i if not reference else -1 - i) % len(_MARKERS)]
+            found[label] = Style(hue, dashes[turn % len(dashes)], marker)
+    return {label: found[label] for label in rows}
+
+
+def css() -> str:
+    """The theme as CSS: light by default and in print, dark where the reader's system asks for it."""
+    light, dark = ("".join(f"--{name}:{pair[i]};" for name, pair in THEME.items()) for i in (0, 1))
+    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"

@@ -1,0 +1,170 @@
+"""Write a grid's report: one HTML file that asks the network for nothing, Markdown with its figures, CSV."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from harness.errors import unknown
+from reports import look, select, tables
+from reports.blocks import GUIDE, blocks
+from reports.pictures import Samples, draw
+
+FORMATS = {"html": "report.html", "md": "report.md", "csv": "report.csv"}
+
+
+def write(
+    grid_name: str,
+    note: str,
+    frame: pd.DataFrame,
+    curves: pd.DataFrame,
+    samples: Samples,
+    out: Path,
+    formats: Sequence[str] = ("html", "md", "csv"),
+) -> dict[str, Path]:
+    """Write the report of one grid.
+
+    Args:
+        grid_name: the title.
+        note: how settings that are not the authors' were found; stands on top.
+        frame: one row a trial, as `harness.frames.frame` makes it.
+        curves: one row a point, as `harness.frames.curves` makes it.
+        samples: trial id -> arrays of its ``samples.npz``, or None.
+        out: directory, made if missing; files of an earlier report are replaced one by one.
+        formats: out of `FORMATS`. Markdown also writes ``figures/*.svg``, which it shows.
+
+    Returns:
+        Format -> file. The same input gives the same bytes.
+
+    Raises:
+        DfkdError: for an unknown format.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("report format", name, FORMATS)
+    table = tables.main(frame, curves)
+    texts = {"csv": lambda: tables.to_csv(table)}
+    if set(formats) & {"html", "md"}:
+        pictures = list(draw(frame, curves, samples))
+        words = {
+            "grid": grid_name,
+            "note": note or "The grid states nothing on how its settings were found.",
+            "counts": counts(frame),
+            "guide": GUIDE,
+            "pictures": pictures,
+            "provenance": provenance(frame),
+            "settings": settings(frame),
+        }
+        texts["md"] = lambda: _markdown(table, words)
+        texts["html"] = lambda: _html(table, words)
+    if "md" in formats:
+        for picture in pictures:
+            _replace(out / "figures" / f"{picture.name}.svg", picture.svg)
+    written = {name: out / FORMATS[name] for name in formats}
+    for name, path in written.items():
+        _replace(path, texts[name]())
+    return written
+
+
+def counts(frame: pd.DataFrame) -> str:
+    """``15 of 18 trials done, 2 failed, 1 missing``."""
+    statuses = Counter(str(s) for s in frame.drop_duplicates("id")["status"])
+    rest = [f"{n} {status}" for status, n in sorted(statuses.items()) if status != "done"]
+    return ", ".join([f"{statuses['done']} of {statuses.total()} trials done", *rest])
+
+
+def provenance(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """What the results were made with: (what, values); several values each with their number of trials."""
+    done = frame[frame["status"] == "done"].drop_duplicates("id")
+    facts = []
+    for column in ("commit", "machine", "device", "threads", "precision", "torch", "python"):
+        if column in done:
+            seen = Counter(f"{v:g}" if isinstance(v, float) else str(v) for v in done[column])
+            facts.append((column, _listed(seen)))
+    for columns, what in ((["task", "teacher", "teacher_seed"], "teacher"), (["task"], "data")):
+        for key, group in done.groupby(columns, sort=False):
+            task, *net = (str(k) for k in key)
+            if what == "teacher":
+                seen = Counter(
+                    f"{digest or 'unknown'}, {top1:.2f} % top-1"
+                    for digest, top1 in zip(group["teacher_digest"], group["teacher_top1"], strict=True)
+                )
+                facts.append((f"teacher {net[0]} on {task}, seed {net[1]}", _listed(seen)))
+            else:
+                facts.append((f"data of {task}", _listed(Counter(str(d) for d in group["data_digest"]))))
+    return facts
+
+
+def _listed(seen: Counter[str]) -> str:
+    if len(seen) == 1:
+        return next(iter(seen)) or "not recorded"
+    return "; ".join(
+        f"{value or 'not recorded'} ({n} trial{'s' if n > 1 else ''})" for value, n in sorted(seen.items())
+    )
+
+
+def settings(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """(row, method, its resolved settings), each once."""
+    rows = []
+    for cell in select.cells(frame):
+        text = str(cell.trials["settings"].iloc[0])
+        values = json.loads(text) if text else {}
+        said = ", ".join(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(values.items()))
+        rows.append((cell.label, str(cell.trials["method"].iloc[0]), said or "none"))
+    return list(dict.fromkeys(rows))
+
+
+def _markdown(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
+    escape = tables.escape
+    lines = [f"# {escape(words['grid'])}", "", escape(words["note"]), "", f"{words['counts']}.", ""]
+    lines.append(tables.to_markdown(table))
+    for picture in words["pictures"]:
+        where = ", ".join(filter(None, (picture.block, picture.file)))
+        lines += [f"### {escape(picture.title)}: {escape(where)}", ""]
+        lines += [f"![{escape(picture.title)}](figures/{picture.name}.svg)", "", escape(picture.caption), ""]
+    lines += ["## How to read this", "", *(f"- {escape(line)}" for line in words["guide"]), ""]
+    lines += ["## Provenance", "", "| what | value |", "| :-- | :-- |"]
+    lines += [f"| {escape(what)} | {escape(value)} |" for what, value in words["provenance"]]
+    lines += ["", "## Settings", "", "| row | method | settings |", "| :-- | :-- | :-- |"]
+    lines += ["| " + " | ".join(escape(text) for text in row) + " |" for row in words["settings"]]
+    return "\n".join(lines) + "\n"
+
+
+def _html(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["noted"] = _noted
+    template = environment.get_template("page.html.j2")
+    return template.render(words, blocks=blocks(table), theme=Markup(look.css()))
+
+
+def _noted(text: str, place: str) -> Markup:
+    """Turn the closing " [1]" of a cell into a link to that note of the block ``place``."""
+    found = re.fullmatch(r"(.*) \[(\d+)\]", text, flags=re.DOTALL)
+    if not found:
+        return Markup("{}").format(text)
+    link = Markup('{0}<sup><a href="#{1}-{2}" aria-label="note {2}">{2}</a></sup>')
+    return link.format(found[1], place, found[2])
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    new.write_text(text, encoding="utf-8", newline="\n")
+    new.replace(path)

@@ -1,0 +1,198 @@
+"""Which trials make one row, which points of their curves count, which images stand for a class."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+#: trials that agree in these may be averaged, given that teacher and data are the same files as well
+SAME = ("task", "teacher", "student", "variant", "method", "budget", "precision", "settings")
+_TEXTS = ("reason", "warnings", "unavailable", "settings", "stale", "teacher_digest", "data_digest")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table: trials that differ in their seeds alone.
+
+    Attributes:
+        label: the variant, told apart from others of its name in the same (task, pair).
+        trials: rows of the frame that belong here, done or not.
+        declared: how many the grid asks for; more than ``len(trials)`` when the row had to be split.
+        digest: of the teacher file, "" where nobody knows it.
+        stale: why the results no longer stand, or "".
+    """
+
+    label: str
+    trials: pd.DataFrame
+    declared: int
+    digest: str
+    stale: str
+
+    @property
+    def done(self) -> pd.DataFrame:
+        """The trials with a result."""
+        return self.trials[self.trials["status"] == "done"]
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the trials with a result."""
+        return [str(i) for i in self.done["id"]]
+
+    def count(self, status: str) -> int:
+        """How many trials have that status."""
+        return int((self.trials["status"] == status).sum())
+
+
+def cells(frame: pd.DataFrame) -> list[Cell]:
+    """Group trials into the rows of a table, in the frame's order, references first.
+
+    Two teacher digests, two data digests or two reasons to be stale never share a row. A trial without a
+    result has no digest: it goes where most results of its own row and teacher seed are, the standing ones
+    before the stale.
+    """
+    frame = frame.drop_duplicates("id").reset_index(drop=True)
+    texts = {c: frame[c].fillna("").astype(str) if c in frame else "" for c in _TEXTS}
+    frame = frame.assign(**texts)
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    rows = records(frame)
+    declared = Counter((*_key(row), row["teacher_seed"]) for row in rows)
+    for i, (row, home) in enumerate(zip(rows, _homes(rows), strict=True)):
+        groups.setdefault((*_key(row), *home), []).append(i)
+    made = []
+    for key, index in groups.items():
+        trials = frame.loc[index]
+        asked = sum(declared[(*key[: len(SAME)], seed)] for seed in trials["teacher_seed"].unique())
+        digest, _, stale = key[len(SAME) :]
+        made.append(Cell(str(trials["variant"].iloc[0]), trials, asked, digest, stale))
+    made.sort(key=lambda c: not bool(c.trials["reference"].iloc[0]))  # stable
+    return _told_apart(made)
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in SAME)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries by column name."""
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _homes(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """(teacher digest, data digest, stale) of each trial, guessed for one that has no result."""
+    own: dict[tuple[Any, ...], Counter[tuple[str, str, str]]] = {}
+    near: dict[tuple[Any, ...], Counter[tuple[str, str, str]]] = {}
+    for row in rows:
+        if row["status"] != "done":
+            continue
+        home = (row["teacher_digest"], row["data_digest"], row["stale"])
+        own.setdefault((*_key(row), row["teacher_seed"]), Counter())[home] += 1
+        near.setdefault((row["task"], row["teacher"], row["teacher_seed"]), Counter())[home] += 1
+
+    def home_of(row: dict[str, Any]) -> tuple[str, str, str]:
+        if row["status"] == "done":
+            return (row["teacher_digest"], row["data_digest"], row["stale"])
+        seen = own.get((*_key(row), row["teacher_seed"]))
+        if seen:
+            return _usual(seen)
+        seen = near.get((row["task"], row["teacher"], row["teacher_seed"]))
+        return (*_usual(seen)[:2], "") if seen else ("", "", "")
+
+    return [home_of(row) for row in rows]
+
+
+def _usual(seen: Counter[tuple[str, str, str]]) -> tuple[str, str, str]:
+    return min(seen, key=lambda home: (bool(home[2]), -seen[home], home))
+
+
+def _told_apart(made: list[Cell]) -> list[Cell]:
+    """Add to labels that would meet in one (task, pair, teacher) what their rows differ in."""
+    for column in ("method", "budget", "precision", "settings", "data_digest"):
+        meeting: dict[tuple[Any, ...], list[int]] = {}
+        for i, cell in enumerate(made):
+            place = (*(cell.trials[c].iloc[0] for c in SAME[:3]), cell.digest, cell.stale, cell.label)
+            meeting.setdefault(place, []).append(i)
+        for index in meeting.values():
+            hints = _hints(column, [str(made[i].trials[column].iloc[0]) for i in index])
+            for i, hint in zip(index, hints, strict=True):
+                made[i] = replace(made[i], label=made[i].label + (f" ({hint})" if hint else ""))
+    return made
+
+
+def _hints(column: str, values: list[str]) -> list[str]:
+    """What tells each value from the others, "" where nothing does."""
+    if len(set(values)) == 1:
+        return [""] * len(values)
+    if column == "data_digest":
+        return [f"data {v[:8] or 'unknown'}" for v in values]
+    if column != "settings":
+        return values
+    read = [json.loads(v) if v else {} for v in values]
+    names = sorted({k for r in read for k in r if any(o.get(k) != r[k] for o in read)})
+    return [", ".join(f"{k}={r[k]}" for k in names if k in r) for r in read]
+
+
+def classes(frame: pd.DataFrame) -> dict[str, float]:
+    """Task -> number of classes, NaN where no trial says; column ``classes``, which may be absent."""
+    found = dict.fromkeys((str(task) for task in frame["task"]), math.nan)
+    if "classes" in frame:
+        known = frame.dropna(subset=["classes"])
+        found |= {str(t): float(k) for t, k in zip(known["task"], known["classes"], strict=True)}
+    return found
+
+
+def together(
+    curves: pd.DataFrame, ids: Sequence[str], columns: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Curves of several runs on common points.
+
+    Args:
+        curves: long, with ``id``, ``round`` and the columns.
+        ids: the runs; one without a curve is left out.
+        columns: what to take.
+
+    Returns:
+        Column -> (runs, points), read at the rounds of the run with the fewest points (between points by
+        a straight line; where all runs have the same rounds nothing is changed). Empty without a curve.
+    """
+    runs = []
+    for id in ids:
+        run = curves[curves["id"] == id].dropna(subset=["round", *columns]).sort_values("round")
+        if len(run):
+            runs.append(run)
+    if not runs:
+        return {}
+    grid = min(runs, key=len)["round"].to_numpy(dtype=float)
+    return {
+        c: np.stack([np.interp(grid, r["round"].to_numpy(float), r[c].to_numpy(float)) for r in runs])
+        for c in columns
+    }
+
+
+def tiles(
+    samples: Mapping[str, NDArray[Any]], wanted: Sequence[int], per_class: int
+) -> list[list[NDArray[np.uint8]]]:
+    """The first images of each class.
+
+    Args:
+        samples: ``images`` uint8 (n, C, H, W), ``y`` the label asked or -1, ``t`` the teacher's arg-max.
+        wanted: classes.
+        per_class: at most so many each.
+
+    Returns:
+        For each class its images (C, H, W), by the label asked, or by the teacher's where none was asked.
+    """
+    label = labels(samples)
+    return [[samples["images"][i] for i in np.flatnonzero(label == k)[:per_class]] for k in wanted]
+
+
+def labels(samples: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """(n,) the label asked of each image, the teacher's arg-max where none was."""
+    return np.where(samples["y"] >= 0, samples["y"], samples["t"]).astype(np.int64)

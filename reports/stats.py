@@ -1,0 +1,80 @@
+"""Statistics of a table's cell, as pure functions on plain numbers. Accuracies are percent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import t as student_t
+
+#: a curve climbs when its end rises by more than this many points and by more than its own noise
+CLIMB_POINTS = 0.3
+CLIMB_ERRORS = 2.0
+
+
+class Interval(NamedTuple):
+    """Mean, half-width of the t-interval (NaN below two values), and how many values there were."""
+
+    mean: float
+    half: float
+    n: int
+
+
+class Climb(NamedTuple):
+    """How much a curve rose at its end, and the standard error of that, in points of accuracy."""
+
+    rise: float
+    error: float
+
+    @property
+    def climbing(self) -> bool:
+        """Whether the rise is more than `CLIMB_POINTS` and `CLIMB_ERRORS` standard errors."""
+        return self.rise > max(CLIMB_POINTS, CLIMB_ERRORS * self.error)
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean and two-sided t-interval over seeds; a NaN is no value.
+
+    Args:
+        values: one number a seed.
+        level: coverage, in (0, 1).
+
+    Returns:
+        mean ± ``t(n - 1) * s / sqrt(n)`` with the sample deviation ``s``; the mean of nothing is NaN.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    x = x[~np.isnan(x)]
+    if not len(x):
+        return Interval(math.nan, math.nan, 0)
+    mean = math.fsum(x) / len(x)
+    if len(x) == 1:
+        return Interval(mean, math.nan, 1)
+    quantile = float(student_t.ppf((1 + level) / 2, len(x) - 1))
+    return Interval(mean, quantile * float(x.std(ddof=1)) / math.sqrt(len(x)), len(x))
+
+
+def at_chance(values: Sequence[float], failures: int, classes: float) -> float:
+    """Mean accuracy with each failed seed counted as guessing, ``100 / classes``; NaN for unknown classes."""
+    x = [v for v in values if not math.isnan(v)] + [100.0 / classes] * failures
+    return math.fsum(x) / len(x) if x else math.nan
+
+
+def climb(curve: Sequence[float]) -> Climb | None:
+    """Compare the last tenth of a curve with the tenth before it.
+
+    Args:
+        curve: accuracy at equally spaced points, in percent, one run or the mean over seeds.
+
+    Returns:
+        ``mean(last tenth) - mean(tenth before)`` and its standard error, the points of a tenth taken as
+        independent; a tenth is at least two points. None for a curve of less than four.
+    """
+    y = np.asarray(curve, dtype=np.float64)
+    m = max(2, len(y) // 10)
+    if len(y) < 2 * m:
+        return None
+    last, before = y[-m:], y[-2 * m : -m]
+    error = math.sqrt((last.var(ddof=1) + before.var(ddof=1)) / m)
+    return Climb(float(last.mean() - before.mean()), error)

@@ -1,0 +1,196 @@
+"""The main table: one row per (task, pair, teacher file, variant), as numbers and as text.
+
+`main` gives the numbers (the CSV is exactly that); `reports.blocks` lays them out for people, and
+`to_text`, `to_markdown` and the page print what it laid out.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports import select, stats
+from reports.blocks import DASH, Block, blocks
+
+_FIRST = (
+    *("task", "teacher", "student", "teacher_digest", "teacher_top1", "classes", "label", "variant"),
+    *("method", "reference", "budget", "precision", "seeds", "ran", "failed", "rank"),
+)
+_TRAINING = ("top1_tail", "top1_mean", "top1_std", "top1_oracle")
+_COST = ("rounds", "student_updates", "flops", "seconds", "seconds_total", "peak_memory_mb")
+#: numbers of a frame that are no metric of the last point
+_OTHER = frozenset((*_TRAINING, *_COST, "seed", "teacher_seed", "classes", "teacher_top1", "threads"))
+_LAST = ("machines", "stale", "reason", "warnings", "unavailable", "settings")
+
+
+def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row per (task, pair, teacher file, variant), references first.
+
+    Args:
+        frame: one row a trial, as `harness.frames.frame` makes it; ``classes`` (K) is used if there.
+        curves: long over points; without it no row is examined for climbing.
+
+    Returns:
+        Identity; ``seeds`` asked for, ``ran``, ``failed``; ``rank`` by ``top1`` among the rows of one
+        teacher file that are data-free, not stale and whose seeds all ran, else NaN; for ``top1`` and
+        every other metric ``m``, its ``m_half`` (95 % t-interval) and ``m_n``; ``top1_at_chance``, the
+        mean with failed seeds at chance, NaN without any; means over seeds of the frame's ``top1_*``,
+        spend and cost; ``climb``, ``climb_error`` and ``climbing`` (`reports.stats.climb`, data-free rows
+        only); ``machines`` the seconds were taken on; texts. Accuracies in percent.
+    """
+    metrics = [
+        c for c in frame.columns if pd.api.types.is_float_dtype(frame[c]) and c not in _OTHER and c != "top1"
+    ]
+    known = select.classes(frame)
+    rows = [_row(cell, ["top1", *metrics], known, curves) for cell in select.cells(frame)]
+    order = [*_FIRST, *_of("top1"), "top1_at_chance", *_TRAINING, "climb", "climb_error", "climbing"]
+    order += [name for m in metrics for name in _of(m)] + [*_COST, *_LAST]
+    table = pd.DataFrame(rows, columns=order)
+    ranked = table[
+        ~table["reference"].astype(bool) & (table["stale"] == "") & (table["ran"] == table["seeds"])
+    ]
+    places = ranked.groupby(["task", "teacher", "student", "teacher_digest"])["top1"].rank(
+        method="min", ascending=False
+    )
+    return table.assign(rank=places.reindex(table.index).astype(float))
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """The table as CSV, ten significant digits."""
+    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def to_text(table: pd.DataFrame) -> str:
+    """The table for a terminal: a block per (task, pair), each with its notes."""
+    from tabulate import tabulate
+
+    parts = []
+    for block in blocks(table):
+        body = []
+        for row in block.rows:
+            below = [line for text in (*row.marks, row.span) for line in textwrap.wrap(text, 40)]
+            cells = [_narrow(c, 16) for c in row.cells] or [DASH] * (len(block.heads) - 2)
+            body.append([row.rank, "\n".join([row.label, *(f"  {line}" for line in below)]), *cells])
+        heads = [_narrow(h.text, 9) for h in block.heads]
+        align = ["right", "left", *("right" for _ in block.heads[2:])]
+        grid = tabulate(body, heads, tablefmt="simple", colalign=align, disable_numparse=True)
+        parts.append("\n".join([block.title, *block.facts, "", grid, *block.numbered()]))
+    return "\n\n".join(parts) + "\n" if parts else "no trial\n"
+
+
+def to_markdown(table: pd.DataFrame, heading: str = "##") -> str:
+    """The table as GitHub's Markdown: a heading, facts, table and notes per (task, pair)."""
+    return "\n".join(_markdown(block, heading) for block in blocks(table))
+
+
+def _markdown(block: Block, heading: str) -> str:
+    lines = [f"{heading} {escape(block.title)}", "", *(f"- {escape(fact)}" for fact in block.facts), ""]
+    lines.append("| " + " | ".join(escape(h.text) for h in block.heads) + " |")
+    lines.append("|" + "|".join([" --: ", " :-- ", *(" --: " for _ in block.heads[2:])]) + "|")
+    for row in block.rows:
+        name = f"**{escape(row.label)}**" if row.best else escape(row.label)
+        cells = [escape(c).replace("\n", "<br>") for c in row.cells]
+        cells = cells or [escape(row.span), *[""] * (len(block.heads) - 3)]
+        if row.best:
+            cells[0] = f"**{cells[0]}**"
+        marks = "".join(f"<br>*{escape(mark)}*" for mark in row.marks)
+        lines.append("| " + " | ".join([row.rank, name + marks, *cells]) + " |")
+    if block.notes:
+        lines += ["", *(f"- {escape(note)}" for note in block.numbered())]
+    return "\n".join([*lines, ""])
+
+
+def escape(text: str) -> str:
+    """Text that Markdown prints as it stands, inside a table too."""
+    for sign in "\\`*|[]":
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _narrow(text: str, width: int) -> str:
+    return "\n".join(
+        part for line in text.split("\n") for part in textwrap.wrap(line, width, break_long_words=False)
+    )
+
+
+def _of(metric: str) -> tuple[str, str, str]:
+    return (metric, f"{metric}_half", f"{metric}_n")
+
+
+def _row(
+    cell: select.Cell, metrics: Sequence[str], classes: dict[str, float], curves: pd.DataFrame | None
+) -> dict[str, Any]:
+    done, first = cell.done, cell.trials.iloc[0]
+    row: dict[str, Any] = {c: first[c] for c in select.SAME} | {
+        "teacher_digest": cell.digest,
+        "teacher_top1": _mean(done, "teacher_top1"),
+        "classes": classes[first["task"]],
+        "label": cell.label,
+        "reference": bool(first["reference"]),
+        "seeds": cell.declared,
+        "ran": len(done),
+        "failed": cell.count("failed"),
+        "climbing": False,
+        "stale": cell.stale,
+        "machines": len(set(done["machine"])) if "machine" in done else 0,
+    }
+    for metric in metrics:
+        row |= zip(_of(metric), stats.interval(_values(done, metric)), strict=True)
+    row |= {name: _mean(done, name) for name in (*_TRAINING, *_COST)}
+    if row["failed"]:
+        row["top1_at_chance"] = stats.at_chance(_values(done, "top1"), row["failed"], row["classes"])
+    if curves is not None and not row["reference"]:
+        found = select.together(curves, cell.ids, ["top1"])
+        if found and (end := stats.climb(found["top1"].mean(axis=0).tolist())):
+            row |= {"climb": end.rise, "climb_error": end.error, "climbing": end.climbing}
+    row["reason"] = _reasons(cell)
+    row["warnings"] = _by_seed((w, str(s)) for w, s in zip(done["warnings"], done["seed"], strict=True) if w)
+    unavailable: dict[str, str] = {}
+    for text in done["unavailable"]:
+        unavailable = (json.loads(text) if text else {}) | unavailable
+    row["unavailable"] = json.dumps(unavailable, sort_keys=True, ensure_ascii=False) if unavailable else ""
+    return row
+
+
+def _values(trials: pd.DataFrame, name: str) -> list[float]:
+    return [float(v) for v in trials[name]] if name in trials else []
+
+
+def _mean(trials: pd.DataFrame, name: str) -> float:
+    return stats.interval(_values(trials, name)).mean
+
+
+_SAYS: dict[str, Callable[[str], str]] = {
+    "failed": lambda reason: f"failed: {reason or 'no reason recorded'}",
+    "skipped": lambda reason: f"skipped: {reason or 'no reason recorded'}",
+    "running": lambda reason: "still running",
+    "partial": lambda reason: f"interrupted{': ' if reason else ''}{reason}",
+    "missing": lambda reason: f"not run yet{': ' if reason else ''}{reason}",
+}
+
+
+def _reasons(cell: select.Cell) -> str:
+    """Why seeds have no result: each reason once, with its seeds."""
+    rest = cell.trials[cell.trials["status"] != "done"]
+    said = [
+        (_SAYS.get(str(s), lambda reason, s=s: f"{s}: {reason}")(" ".join(str(r).split())), str(seed))
+        for s, r, seed in zip(rest["status"], rest["reason"], rest["seed"], strict=True)
+    ]
+    text = _by_seed(said)
+    elsewhere = cell.declared - len(cell.trials)
+    if elsewhere:
+        text += (
+            "; " if text else ""
+        ) + f"{elsewhere} under another teacher file or stale, in a row of its own"
+    return text
+
+
+def _by_seed(said: Any) -> str:
+    seeds: dict[str, list[str]] = {}
+    for text, seed in said:
+        seeds.setdefault(text, []).append(seed)
+    return "; ".join(f"{text} (seed{'s' if len(s) > 1 else ''} {', '.join(s)})" for text, s in seeds.items())

@@ -1,0 +1,27 @@
+"""Remake the golden report from the stored frame: ``python tests/golden/remake.py``, then read the diff."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from reports import page, tables
+from tests import test_reports as t
+
+
+def main() -> None:
+    frame, curves = t.stored("trials"), t.stored("curves")
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = page.write("digits", "Authors' settings & <ours>.", frame, curves, t.images, Path(folder))
+        for kind in ("md", "csv"):
+            (t.GOLDEN / t.NAMES[kind]).write_bytes(files[kind].read_bytes())
+    text = tables.to_text(tables.main(frame, curves))
+    (t.GOLDEN / "report.txt").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

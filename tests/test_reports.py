@@ -1,0 +1,477 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.errors import DfkdError
+from reports import figures, look, page, pictures, select, stats, tables
+from reports.blocks import blocks
+
+GOLDEN = Path(__file__).parent / "golden"
+NAMES = {"html": "report.html", "md": "report.md", "csv": "report.csv"}
+
+
+def stored(name: str) -> pd.DataFrame:
+    lines = (GOLDEN / f"report_{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return pd.DataFrame([json.loads(line) for line in lines])
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return stored("trials")
+
+
+@pytest.fixture(scope="module")
+def curves() -> pd.DataFrame:
+    return stored("curves")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, frame, curves) -> dict[str, Path]:
+    return page.write(
+        "digits", "Authors' settings & <ours>.", frame, curves, images, tmp_path_factory.mktemp("r")
+    )
+
+
+@pytest.fixture(scope="module")
+def drawn(frame, curves) -> dict[str, pictures.Picture]:
+    references = set(frame[frame["reference"]]["id"])
+    made = pictures.draw(frame, curves, lambda id: None if id in references else images(id))
+    return {picture.name: picture for picture in made}
+
+
+def images(id: str) -> dict[str, np.ndarray] | None:
+    """20 pictures whose grey is ten times their class; class 3 never appears; nobody asked for labels."""
+    t = np.array([k for k in range(10) if k != 3] * 2)
+    return {
+        "images": np.broadcast_to((10 * t).astype(np.uint8)[:, None, None, None], (18, 1, 8, 8)),
+        "y": np.full(18, -1),
+        "t": t,
+    }
+
+
+def trials(*top1: float | None, **more: object) -> list[dict[str, object]]:
+    """One row a seed; None is a failed one."""
+    label = more.get("variant", "cpsc")
+    row = {
+        "task": "digits", "teacher": "wrn16_2", "student": "wrn16_1", "variant": label, "method": "cpsc",
+        "reference": False, "teacher_seed": 0, "budget": "100:rounds", "precision": "fp32", "settings": "{}",
+        "reason": "", "stale": "", "warnings": "", "unavailable": "", "teacher_digest": "aa", "machine": "m",
+        "data_digest": "dd", "classes": 10.0, "teacher_top1": 99.0,
+    }  # fmt: skip
+    rows = []
+    for seed, value in enumerate(top1):
+        own = {
+            "id": f"{label}-{seed}-{sorted(map(str, more.items()))}",
+            "seed": seed,
+            "top1": value,
+            "status": "done",
+        }
+        if value is None:
+            own |= {
+                "status": "failed",
+                "reason": "boom",
+                "top1": math.nan,
+                "teacher_digest": "",
+                "data_digest": "",
+            }
+        rows.append(row | own | more)
+    return rows
+
+
+def table_of(*groups: list[dict[str, object]], curves: pd.DataFrame | None = None) -> pd.DataFrame:
+    return tables.main(pd.DataFrame([row for group in groups for row in group]), curves)
+
+
+def only(table: pd.DataFrame, **where: object) -> pd.Series:
+    for name, value in where.items():
+        table = table[table[name] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+class TestStats:
+    def test_interval_by_hand(self):
+        # mean 2, deviation 1, t(0.975; 2) = 4.302653 from a printed table
+        got = stats.interval([1.0, 2.0, 3.0])
+        assert (got.mean, got.n) == (2.0, 3)
+        assert got.half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+
+    def test_interval_of_two(self):
+        # deviation of (0, 2) is sqrt 2, t(0.975; 1) = 12.7062: half = 12.7062
+        assert stats.interval([0.0, math.nan, 2.0]).half == pytest.approx(12.7062, rel=1e-5)
+
+    def test_interval_of_one_and_none(self):
+        one, none = stats.interval([5.0]), stats.interval([math.nan])
+        assert one.mean == 5.0 and math.isnan(one.half) and one.n == 1
+        assert math.isnan(none.mean) and none.n == 0
+
+    def test_failures_count_as_guessing(self):
+        assert stats.at_chance([90.0, 80.0], 1, 10) == pytest.approx(60.0)
+        assert stats.at_chance([], 3, 4) == 25.0
+        assert math.isnan(stats.at_chance([90.0], 1, math.nan))
+
+    @pytest.mark.parametrize(
+        ("end", "rise", "error", "climbing"),
+        [
+            ([10, 10, 12, 14], 3.0, 1.0, True),  # variances 2 and 0: sqrt((2 + 0) / 2) = 1
+            ([10, 10, 11, 15], 3.0, 2.0, False),  # sqrt(8 / 2) = 2: three points are within the noise
+            ([10, 10, 10.25, 10.25], 0.25, 0.0, False),  # sure, yet less than 0.3 points
+            ([10, 10, 10.5, 10.5], 0.5, 0.0, True),
+            ([14, 14, 10, 10], -4.0, 0.0, False),
+        ],
+    )
+    def test_climb_by_hand(self, end, rise, error, climbing):
+        got = stats.climb([0.0] * 16 + end)  # 20 points: a tenth is two of them
+        assert got is not None
+        assert (got.rise, got.error) == (pytest.approx(rise), pytest.approx(error))
+        assert got.climbing is climbing
+
+    def test_a_short_curve_tells_nothing(self):
+        assert stats.climb([1, 2, 3]) is None
+
+
+class TestTable:
+    def test_a_failed_seed_is_not_ranked(self):
+        table = table_of(trials(90.0, None, 80.0), trials(70.0, 71.0, 72.0, variant="dfad"))
+        row = only(table, label="cpsc")
+        assert (row["ran"], row["seeds"], row["failed"]) == (2, 3, 1)
+        assert row["top1"] == 85.0 and row["top1_at_chance"] == pytest.approx(60.0)  # (90 + 80 + 10) / 3
+        assert math.isnan(row["rank"]) and only(table, label="dfad")["rank"] == 1
+        text = " ".join(tables.to_text(table).split())
+        assert "2 of 3 ran" in text and "cpsc: failed: boom (seed 1)" in text
+        assert "85.00 ± 63.53" in text  # deviation sqrt 50, so 12.7062 * sqrt 50 / sqrt 2
+        assert "60.00 with failure at chance" in tables.to_markdown(table)
+
+    def test_unknown_classes_are_said(self):
+        rows = [{k: v for k, v in row.items() if k != "classes"} for row in trials(90.0, None)]
+        assert "chance unknown" in tables.to_markdown(table_of(rows))
+
+    def test_all_seeds_failed(self):
+        text = tables.to_markdown(table_of(trials(None, None)))
+        assert "0 of 2 ran; failed: boom (seeds 0, 1); 10.00 with failures at chance" in text
+
+    def test_references_come_first_and_have_no_rank(self):
+        table = table_of(trials(90.0, 91.0), trials(98.0, 99.0, variant="kd", method="kd", reference=True))
+        assert list(table["label"]) == ["kd", "cpsc"]
+        assert math.isnan(table["rank"][0]) and table["rank"][1] == 1
+        assert "kd<br>*reference: sees real data*" in tables.to_markdown(table)
+
+    def test_two_teacher_files_never_share_a_mean(self):
+        rows = trials(90.0, 92.0) + trials(50.0, 52.0, teacher_digest="bb", teacher_seed=1)
+        rows += trials(60.0, 62.0, variant="dfad", teacher_digest="bb", teacher_seed=1)
+        table = table_of(rows)
+        assert sorted(table["top1"]) == [51.0, 61.0, 91.0]
+        # each ranks among the students of its own teacher
+        assert only(table, label="cpsc", teacher_digest="aa")["rank"] == 1
+        assert only(table, label="cpsc", teacher_digest="bb")["rank"] == 2
+        assert only(table, label="dfad")["rank"] == 1
+        assert "split: teacher file bb alone" in tables.to_markdown(table)
+
+    def test_a_retrained_teacher_leaves_both_rows_incomplete(self):
+        rows = trials(90.0, 92.0, 94.0)
+        rows[0] |= {"teacher_digest": "old", "stale": "teacher file changed"}
+        table = table_of(rows)
+        stale, fresh = only(table, teacher_digest="old"), only(table, teacher_digest="aa")
+        assert stale["top1"] == 90.0 and fresh["top1"] == 93.0
+        assert (fresh["ran"], fresh["seeds"]) == (2, 3)
+        assert table["rank"].isna().all()
+        assert "stale: teacher file changed" in tables.to_markdown(table)
+
+    def test_a_failure_joins_the_standing_row(self):
+        rows = trials(90.0, 92.0, None)
+        rows[0] |= {"teacher_digest": "old", "stale": "teacher file changed"}
+        assert only(table_of(rows), teacher_digest="aa")["failed"] == 1
+
+    def test_two_data_digests_never_share_a_mean(self):
+        rows = trials(90.0, 80.0)
+        rows[1]["data_digest"] = "other"
+        assert list(table_of(rows)["label"]) == ["cpsc (data dd)", "cpsc (data other)"]
+
+    @pytest.mark.parametrize(
+        ("more", "label"),
+        [
+            ({"budget": "200:rounds"}, "cpsc (200:rounds)"),
+            ({"settings": '{"alpha": 2}'}, "cpsc (alpha=2)"),
+            ({"precision": "bf16"}, "cpsc (bf16)"),
+        ],
+    )
+    def test_rows_of_one_name_are_told_apart(self, more, label):
+        table = table_of(
+            trials(90.0, 92.0, settings='{"alpha": 1}'),
+            trials(50.0, 52.0, **({"settings": '{"alpha": 1}'} | more)),
+        )
+        assert len(table) == 2 and table["label"][1] == label and set(table["top1"]) == {91.0, 51.0}
+
+    def test_one_seed_has_no_interval(self):
+        text = tables.to_markdown(table_of(trials(91.25)))
+        assert "91.25 (n=1)" in text and "±" not in text
+
+    def test_a_trial_counts_once(self):
+        rows = trials(90.0, 92.0)
+        assert table_of(rows, rows)["ran"].tolist() == [2]
+
+    def test_blank_cells_say_why(self):
+        rows = trials(0.0, 0.0, variant="zskt", status="skipped", reason="teacher has\nno BN")
+        rows += trials(0.0, variant="cmi", status="missing") + trials(0.0, variant="adi", status="running")
+        text = tables.to_markdown(table_of(rows))
+        assert "skipped: teacher has no BN (seeds 0, 1)" in text
+        assert "not run yet" in text and "still running" in text and "0.00" not in text.replace("10.00", "")
+
+    def test_a_metric_nobody_has_becomes_its_reason(self):
+        why = json.dumps({"fid_898_test": "no weights", "fd_teacher": "no images"})
+        rows = trials(90.0, fid_898_test=math.nan, fd_teacher=math.nan, unavailable=why)
+        rows += trials(91.0, variant="dfad", fid_898_test=math.nan, fd_teacher=3.25)
+        (block,) = blocks(table_of(rows))
+        assert "FID (n=898, test): not available: no weights" in block.facts
+        heads = [head.text for head in block.heads]
+        assert not any(head.startswith("FID") for head in heads)
+        column = heads.index("fd_teacher") - 2
+        assert [row.cells[column] for row in block.rows] == ["– [1]", "3.2"]  # noqa: RUF001
+        assert block.numbered() == ["[1] no images"]
+
+    def test_fid_names_its_n_and_split(self):
+        (block,) = blocks(table_of(trials(90.0, 91.0, fid_10000_test=12.5)))
+        assert "FID (n=10000, test)" in [head.text for head in block.heads]
+        assert "12.50 ± 0.00" in block.rows[0].cells
+
+    @pytest.mark.parametrize(("reference", "flagged"), [(False, True), (True, False)])
+    def test_only_a_data_free_curve_is_said_to_climb(self, reference, flagged):
+        rows = trials(90.0, 91.0, reference=reference)
+        curve = pd.DataFrame(
+            [
+                {"id": row["id"], "round": float(r), "top1": 50 + r + seed}
+                for seed, row in enumerate(rows)
+                for r in range(40)
+            ]
+        )
+        table = table_of(rows, curves=curve)
+        assert table["climbing"].tolist() == [flagged]
+        if flagged:
+            assert table["climb"][0] == pytest.approx(4.0)  # a point a round, four rounds later
+            assert "still climbing: +4.00" in tables.to_text(table)
+
+    def test_no_trial(self):
+        empty = pd.DataFrame(columns=list(trials(1.0)[0]))
+        assert tables.to_text(tables.main(empty)) == "no trial\n"
+
+    def test_csv_reads_back(self, frame, curves):
+        import io
+
+        table = tables.main(frame, curves)
+        back = pd.read_csv(io.StringIO(tables.to_csv(table)), keep_default_na=False, na_values={"top1": ""})
+        assert list(back["label"]) == list(table["label"])
+        assert back["top1"].to_numpy() == pytest.approx(table["top1"].to_numpy(dtype=float), nan_ok=True)
+
+
+class TestGolden:
+    """The stored frame gives exactly the stored files; remake them with `tests/golden/remake.py`."""
+
+    @pytest.mark.parametrize("kind", ["md", "csv"])
+    def test_file(self, written, kind):
+        assert written[kind].read_text("utf-8") == (GOLDEN / NAMES[kind]).read_text("utf-8")
+
+    def test_text(self, frame, curves):
+        assert tables.to_text(tables.main(frame, curves)) == (GOLDEN / "report.txt").read_text("utf-8")
+
+    def test_ranks_are_those_of_the_means(self, frame, curves):
+        # means of the complete data-free rows, from the frame alone
+        done = frame[(frame["task"] == "digits") & (frame["status"] == "done") & ~frame["reference"]]
+        means = {
+            k: g["top1"].mean() for k, g in done.groupby("variant") if len(g) == 3 and k != "two teachers"
+        }
+        table = tables.main(frame, curves)
+        ranked = table[(table["task"] == "digits") & table["rank"].notna()].sort_values("rank")
+        assert list(ranked["label"]) == sorted(means, key=means.__getitem__, reverse=True)
+
+    def test_same_bytes_again(self, written, frame, curves, tmp_path):
+        again = page.write("digits", "Authors' settings & <ours>.", frame, curves, images, tmp_path)
+        assert {k: p.read_bytes() for k, p in again.items()} == {
+            k: p.read_bytes() for k, p in written.items()
+        }
+
+
+class Page(HTMLParser):
+    """Everything a page refers to, its ids, its words."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "xlink:href", "src", "srcset", "poster", "data", "action"):
+                self.links.append(value)
+
+    def handle_data(self, data):
+        self.words += data
+
+
+class TestPage:
+    def test_asks_the_network_for_nothing(self, written):
+        text = written["html"].read_text("utf-8")
+        for link in Page(text).links:
+            assert link.startswith(("#", "data:")), link[:80]
+        assert not re.search(r"@import|url\((?!#)", text)
+        assert set(re.findall(r"https?://[^\s\"']+", text)) <= {
+            "http://www.w3.org/2000/svg",
+            "http://www.w3.org/1999/xlink",
+        }
+        assert "script" not in Page(text).tags
+
+    def test_ids_are_unique_and_links_lead_somewhere(self, written):
+        got = Page(written["html"].read_text("utf-8"))
+        assert len(got.ids) == len(set(got.ids))
+        assert {link[1:] for link in got.links if link.startswith("#")} <= set(got.ids)
+
+    def test_strangers_words_stay_words(self, written):
+        text = written["html"].read_text("utf-8")
+        assert "cpsc - L_BN <β=0> | größer" in Page(text).words
+        assert "<β" not in text and "<ours>" not in text
+        row = next(x for x in written["md"].read_text("utf-8").splitlines() if "größer" in x)
+        assert r"cpsc - L_BN &lt;β=0&gt; \| größer" in row
+
+    def test_pictures_take_the_pages_colours(self, written):
+        text = written["html"].read_text("utf-8")
+        svgs = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+        assert len(svgs) == 6  # two curves and a sample grid for each of two tasks
+        for svg in svgs:
+            assert not any(light in svg for light, _ in look.THEME.values())
+        assert "var(--c0)" in svgs[0] and f"--c0:{look.THEME['c0'][1]}" in text
+
+    def test_markdown_shows_files_that_are_there(self, written):
+        shown = re.findall(r"!\[.*?\]\((.*?)\)", written["md"].read_text("utf-8"))
+        assert len(shown) == 6
+        assert all((written["md"].parent / name).is_file() for name in shown)
+
+    def test_provenance_names_both_teacher_files(self, written):
+        words = Page(written["html"].read_text("utf-8")).words
+        assert "1f" * 32 + ", 99.11 % top-1 (1 trial)" in words and "9c" * 32 in words
+        assert "0123456789ab" in words and "x86_64, 2 cores" in words and "2.9.0" in words
+
+    def test_only_what_was_asked_for(self, frame, curves, tmp_path):
+        assert list(page.write("g", "", frame, curves, images, tmp_path, ("csv",))) == ["csv"]
+        assert [p.name for p in tmp_path.iterdir()] == ["report.csv"]
+
+    def test_unknown_format(self, frame, curves, tmp_path):
+        with pytest.raises(DfkdError, match=r"report format 'pdf'.*html"):
+            page.write("g", "", frame, curves, images, tmp_path, ("pdf",))
+
+    def test_nothing_ran_yet(self, frame, curves, tmp_path):
+        waiting = frame[frame["status"] != "done"]
+        files = page.write("g", "", waiting, curves, images, tmp_path)
+        assert "not run yet" in files["html"].read_text("utf-8")
+
+
+class TestPictures:
+    def test_a_row_looks_the_same_everywhere(self):
+        rows = {"scratch": True, "kd": True} | {f"m{i}": False for i in range(15)}
+        styles = look.styles(rows)
+        assert list(styles) == list(rows)
+        assert len(set(styles.values())) == len(rows)
+        assert styles["scratch"].dash and styles["kd"].dash and not styles["m0"].dash
+        greys = {look.THEME["r0"][0], look.THEME["r1"][0]}
+        assert {n for n, style in styles.items() if style.colour in greys} == {"scratch", "kd"}
+
+    @pytest.mark.parametrize("theme", [0, 1])
+    def test_hues_differ_to_colour_blind_eyes(self, theme):
+        # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB; distances in CIE Lab
+        eyes = {
+            "protan": [0.152286, 1.052583, -0.204868, 0.114503, 0.786281, 0.099216,
+                       -0.003882, -0.048116, 1.051998],
+            "deutan": [0.367322, 0.860646, -0.227968, 0.280085, 0.672501, 0.047413,
+                       -0.011820, 0.042940, 0.968881],
+        }  # fmt: skip
+        to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+        def lab(hex_: str, eye: np.ndarray) -> np.ndarray:
+            s = np.array([int(hex_[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+            linear = np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4)
+            x, y, z = np.cbrt(to_xyz @ np.clip(eye @ linear, 0, 1) / [0.9505, 1, 1.089])
+            return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+        hues = [look.THEME[f"c{i}"][theme] for i in range(7)]
+        for eye in eyes.values():
+            seen = [lab(hue, np.reshape(eye, (3, 3))) for hue in hues]
+            assert min(np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]) > 14
+
+    def test_an_image_stands_under_the_label_asked_for_or_the_teachers(self):
+        x = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
+        samples = {"images": x, "y": np.array([1, 0, -1, -1]), "t": np.array([0, 0, 1, 2])}
+        got = select.tiles(samples, [0, 1, 2, 3], per_class=2)
+        assert [[int(i[0, 0, 0]) for i in tile] for tile in got] == [[1], [0, 2], [3], []]
+
+    def test_the_mosaic_holds_the_pixels_in_place(self):
+        tiles = select.tiles(images(""), list(range(10)), 2)
+        canvas = figures._mosaic(figures.Strip("x", "", tiles), 2)
+        height, width = canvas.shape[0] // 2, canvas.shape[1] // 10
+        for row in range(2):
+            for k in range(10):
+                pixel = canvas[row * height + height // 2, k * width + width // 2]
+                assert pixel.tolist() == ([10 * k] * 3 + [255] if k != 3 else [*pixel[:3], 0])
+
+    def test_a_class_that_never_appears_says_none(self, drawn):
+        svg = drawn["samples-1"].svg
+        shown = ["dafl", "dfad", "cpsc", "cpsc - L_BN &lt;β=0&gt; | größer", "two teachers"]
+        assert all(f">{label}</text>" in svg for label in shown)
+        assert svg.count(">none</text>") == len(shown)  # class 3, once in each strip
+
+    def test_methods_without_images_are_named(self, drawn):
+        assert "No images of its own: scratch, kd." in drawn["samples-1"].caption
+        assert "No images" not in drawn["samples-2"].caption
+
+    def test_stale_results_are_left_out_and_named(self, drawn):
+        assert "Stale results are left out: two teachers." in drawn["curves-cost-1"].caption
+        assert "Stale" not in drawn["curves-cost-2"].caption
+
+    def test_seeds_of_different_length_meet_at_the_same_rounds(self):
+        curve = pd.DataFrame(
+            {"id": ["a"] * 4 + ["b"] * 2, "round": [1, 2, 3, 4, 2, 4.0], "top1": [1, 2, 3, 4, 20, 40.0]}
+        )
+        got = select.together(curve, ["a", "b", "absent"], ["top1"])["top1"]
+        assert got.tolist() == [[2, 4], [20, 40]]
+
+    def test_any_name_can_be_drawn(self):
+        names = ["_hidden", "$x^2$", "größer 中文", "a\x07b", "long " * 20]
+        data = pd.DataFrame(
+            [
+                {"label": n, "seed": s, "x": 10.0**i, "top1": 50 + i}
+                for i in range(4)
+                for n in names
+                for s in (0, 1)
+            ]
+        )
+        styles = look.styles(dict.fromkeys(names, False))
+        text = figures.svg(figures.learning_curves(data, styles, "student updates", 99.0), "n")
+        for shown in ("_hidden", "$x^2$", "größer 中文", "a b"):
+            assert shown in text
+        assert "Time" not in text and "<metadata>" not in text
+        assert figures.png(figures.learning_curves(data, styles, "student updates"))[:4] == b"\x89PNG"
+
+    def test_budgets_far_apart_get_a_log_axis(self):
+        def axis(far: float) -> str:
+            data = pd.DataFrame(
+                [
+                    {"label": n, "seed": 0, "x": e * i, "top1": 9.0 * i}
+                    for n, e in (("a", 1.0), ("b", far))
+                    for i in range(1, 9)
+                ]
+            )
+            figure = figures.learning_curves(data, look.styles({"a": False, "b": False}), "student updates")
+            return figure.axes[0].get_xlabel()
+
+        assert axis(2.0) == "student updates" and axis(50.0) == "student updates, log scale"
