@@ -97,7 +97,10 @@ def _require(fine: bool, message: str) -> None:
 def settings(name: str) -> None:
     """HP is a frozen dataclass of described settings; defaults and presets are legal and in their space."""
     hp = registry.methods.get(name).HP
-    _require(bool(getattr(getattr(hp, "__dataclass_params__", None), "frozen", False)), "HP is not a frozen dataclass")
+    _require(
+        bool(getattr(getattr(hp, "__dataclass_params__", None), "frozen", False)),
+        "HP is not a frozen dataclass",
+    )
     for f in dataclasses.fields(hp):
         _require("dfkd" in f.metadata, f"HP.{f.name} is neither a setting() nor a weight()")
         meta = f.metadata["dfkd"]
@@ -169,7 +172,7 @@ def off_weights(name: str) -> None:
 
 
 def sample(name: str) -> None:
-    """What sample() returns: images of the task's shape, equal for equal rng; nothing moves."""
+    """The method's samples are images of the task's shape, equal for equal rng; nothing moves."""
     method = toy_method(name)
     method.round()
     state = copy.deepcopy(method.state_dict())

@@ -35,8 +35,9 @@ class Split:
         import numpy as np
         import torch
 
-        x = torch.from_numpy(np.ascontiguousarray(self.images[index])).to(device).float().div_(255)
-        return x, torch.from_numpy(np.ascontiguousarray(self.labels[index])).to(device)
+        # copies, so that a slice never shares the split's memory (which may be a read-only map)
+        x = torch.from_numpy(np.array(self.images[index])).to(device).float().div_(255)
+        return x, torch.from_numpy(np.array(self.labels[index])).to(device)
 
 
 @dataclass(frozen=True)
@@ -109,30 +110,50 @@ def _digits(side: int) -> Opener:
 def _torchvision(name: str) -> Opener:
     def opener(root: Path, download: bool) -> tuple[Arrays, list[Path]]:
         import numpy as np
-        from torchvision import datasets
 
-        sets = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
         splits = []
-        for train in (True, False):
-            try:
-                found = sets[name](str(root), train=train, download=download)
-            except RuntimeError as error:
-                if "not found" in str(error) or "corrupted" in str(error):
-                    raise DfkdError(
-                        f"task {name!r}: files are missing or damaged under {root} "
-                        f"(--data-root, DFKD_DATA_ROOT); `dfkd tasks --download {name}` fetches them"
-                    ) from None
-                raise DfkdError(f"task {name!r} under {root}: {error}") from error
-            except (OSError, EOFError, ValueError) as error:
-                raise DfkdError(f"task {name!r}: a file under {root} is damaged: {error}") from error
+        for found in _opened(name, root, download):
             pixels = np.asarray(found.data)
             pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
             splits += [np.ascontiguousarray(pixels), np.asarray(found.targets, dtype=np.int64)]
-        folder = Path(found.raw_folder) if name == "mnist" else root / found.base_folder
-        files = [f for f in folder.iterdir() if f.is_file()]
+        files = [f for f in _home(name, root).iterdir() if f.is_file()]
         return (splits[0], splits[1], splits[2], splits[3]), files
 
     return opener
+
+
+def _home(name: str, root: Path) -> Path:
+    homes = {"mnist": "MNIST/raw", "cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+    return root / homes[name]
+
+
+def _opened(name: str, root: Path, download: bool) -> list[Any]:
+    """Train and test as torchvision's data sets; it checks CIFAR at each opening, MNIST after a download."""
+    from torchvision import datasets
+
+    source = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    home, fetch = _home(name, root), f"`dfkd tasks --download {name}`"
+    try:
+        return [source(str(root), train=train) for train in (True, False)]
+    except Exception as error:  # noqa: BLE001 - a damaged file raises whatever its reader trips over
+        if not (isinstance(error, RuntimeError) and "not found" in str(error)):
+            raise DfkdError(
+                f"task {name!r}: a file in {home} is damaged ({_line(error)}); remove it, then {fetch}"
+            ) from None
+    if not download:
+        raise DfkdError(
+            f"task {name!r}: files are missing or damaged in {home} (--data-root or DFKD_DATA_ROOT names "
+            f"another data root than {root}); {fetch} fetches them"
+        )
+    try:
+        source(str(root), download=True)
+    except Exception as error:  # noqa: BLE001 - network, disk and archive each fail in their own way
+        raise DfkdError(f"task {name!r} cannot be fetched into {home}: {_line(error)}") from None
+    return _opened(name, root, download=False)
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def _tiny(root: Path, download: bool) -> tuple[Arrays, list[Path]]:
@@ -233,11 +254,17 @@ def load(name: str, root: Path | None = None, download: bool = False) -> TaskDat
         task = describe(name)
         arrays, files = _TASKS[name].open(data_root(root), download)
     x, y, x_test, y_test = arrays
-    if len(np.unique(y)) != task.K:
-        raise DfkdError(f"task {name!r}: {len(np.unique(y))} of {task.K} classes have training images")
+    for split, images, labels in (("train", x, y), ("test", x_test, y_test)):
+        if images.shape != (len(labels), *task.shape):
+            raise DfkdError(f"task {name!r}: {split} has images {images.shape} for {len(labels)} labels")
+        if (there := np.unique(labels)).tolist() != list(range(task.K)):
+            raise DfkdError(
+                f"task {name!r}: {split} has {len(there)} distinct labels, not each of 0 to {task.K - 1}"
+            )
     held = np.flatnonzero(_stratified(y, 0.1, seed=2))
     digest = digests.remembered(name, files, arrays)
-    return TaskData(task, Split(x, y), Split(x[held], y[held]), Split(x_test, y_test), digest)
+    x_val = digests.keep(f"{digest} val", (len(held), *task.shape), (x[i] for i in held))
+    return TaskData(task, Split(x, y), Split(x_val, y[held]), Split(x_test, y_test), digest)
 
 
 def _stratified(labels: np.ndarray, share: float, seed: int) -> np.ndarray:

@@ -1,16 +1,22 @@
-"""SHA-256 of a data set's contents, remembered by (path, size, mtime) of its files."""
+"""What the cache remembers of a data set: its SHA-256 by (path, size, mtime) of its files, and large pixels."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.errors import DfkdError
+
 if TYPE_CHECKING:
     import numpy as np
+
+#: images above this many bytes are kept in a memory-mapped file of the cache and streamed
+MAP_ABOVE = 1 << 30
 
 
 def cache_dir() -> Path:
@@ -67,3 +73,44 @@ def _read(path: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def keep(key: str, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> np.ndarray:
+    """Stack uint8 rows: in memory up to `MAP_ABOVE` bytes, else in a read-only memory-mapped file.
+
+    Args:
+        key: what the contents depend on; an existing file of the same key is used as it is.
+        shape: of the whole, one row for each of its first axis.
+        rows: taken one at a time, and not at all where the file is there.
+
+    Raises:
+        DfkdError: when the cache cannot be written.
+    """
+    import numpy as np
+
+    if math.prod(shape) <= MAP_ABOVE:
+        pixels = np.empty(shape, dtype=np.uint8)
+        for i, row in enumerate(rows):
+            pixels[i] = row
+        return pixels
+    path = cache_dir() / "pixels" / f"{hashlib.sha256(f'{key} {shape}'.encode()).hexdigest()}.npy"
+    if not path.exists():
+        new = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # written, not mapped: on a full disk a write fails with an error, a map with SIGBUS
+            with new.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for row in rows:
+                    file.write(row.tobytes())
+            new.replace(path)
+        except OSError as error:
+            raise DfkdError(
+                f"the pixel cache {path.parent} cannot be written ({error.strerror or error}); "
+                "DFKD_CACHE names another place"
+            ) from None
+        finally:
+            new.unlink(missing_ok=True)
+    found: np.ndarray = np.load(path, mmap_mode="r")
+    return found

@@ -14,14 +14,12 @@ from harness.compute import Compute
 from harness.config import seed_for
 from harness.data import Split, TaskData
 from harness.digests import cache_dir
-from harness.errors import DfkdError
+from harness.errors import DfkdError, Diverged
 from harness.interface import Method, Out
-from harness.metrics.base import Evidence
+from harness.metrics.base import STORED, Evidence
 from harness.metrics.fid import MOST, weights_file
 
 _BATCH = 512
-#: images kept in samples.npz
-STORED = 2000
 
 
 def logits_and_features(
@@ -61,8 +59,14 @@ class Examiner:
         self.s_logits = torch.empty(0)
 
     def __call__(self, student: nn.Module) -> dict[str, float]:
-        """Percent of test images right (``top1``), and percent on which S and T agree (``agreement``)."""
+        """Percent of test images right (``top1``), and percent on which S and T agree (``agreement``).
+
+        Raises:
+            Diverged: when the student's logits are not finite.
+        """
         self.s_logits, _ = logits_and_features(student, self.data.test, self.compute)
+        if not bool(torch.isfinite(self.s_logits).all()):
+            raise Diverged("the student's logits on the test images are not finite")
         guess = self.s_logits.argmax(1)
         agree = guess == self.t_logits.argmax(1)
         return {
@@ -90,22 +94,33 @@ def draw_samples(
         left [0, 1].
 
     Raises:
-        DfkdError: when the method returns images of a wrong shape or not finite.
+        DfkdError: when the method returns images of a wrong shape.
+        Diverged: when they are not finite.
     """
     problem = method.problem
     compute, task = problem.compute, problem.task
     rng = torch.Generator(compute.device).manual_seed(seed_for(seed, "eval"))
-    labels = torch.arange(n, device=compute.device) % task.K
-    labels = labels[torch.randperm(n, generator=rng, device=compute.device)]
-    with compute.meter.paused(), torch.no_grad():
-        made = method.sample(n, labels, rng)
-    if made is None:
-        return None
-    x, y = made
-    if tuple(x.shape) != (n, *task.shape):
-        raise DfkdError(f"sample({n}) returned images of shape {tuple(x.shape)}, not {(n, *task.shape)}")
-    if not bool(torch.isfinite(x).all()):
-        raise DfkdError(f"sample({n}) returned images that are not finite")
+    drawn = []
+    # What the store keeps comes first and alone, so that it does not depend on how many more FID takes.
+    for part in (min(n, STORED), n - STORED):
+        if part <= 0:
+            continue
+        labels = torch.arange(part, device=compute.device) % task.K
+        labels = labels[torch.randperm(part, generator=rng, device=compute.device)]
+        with compute.meter.paused(), torch.no_grad():
+            made = method.sample(part, labels, rng)
+        if made is None:
+            return None
+        if tuple(made[0].shape) != (part, *task.shape):
+            raise DfkdError(
+                f"sample({part}) returned shape {tuple(made[0].shape)}, not {(part, *task.shape)}"
+            )
+        if not bool(torch.isfinite(made[0]).all()):
+            raise Diverged("the method's images are not finite")
+        drawn.append(made)
+    x = torch.cat([part for part, _ in drawn])
+    asked = [labels for _, labels in drawn if labels is not None]
+    y = torch.cat(asked) if asked else None
     clipped = 100.0 * float(((x < 0) | (x > 1)).double().mean())
     images = (x.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().contiguous().numpy()
     t, h = logits_and_features(problem.teacher, images, compute)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from harness.config import Trial
+from harness.errors import DfkdError
 from harness.record import is_number
 
 SPEND = ("rounds", "student_updates", "flops")
@@ -119,6 +120,7 @@ def _row(
         "status": status,
         "reason": failure["reason"] if failure else "",
         "settings": json.dumps(trial.settings, sort_keys=True),
+        "classes": _classes(trial.task),
     }
     if result is None:
         return row, set()
@@ -142,6 +144,7 @@ def _kinds(metrics: Sequence[str]) -> dict[str, Any]:
     kinds |= dict.fromkeys(("budget", "precision", "status", "reason"), str)
     kinds |= dict.fromkeys((*metrics, "top1_tail", "top1_mean", "top1_std", "top1_oracle"), float)
     kinds |= dict.fromkeys((*SPEND, *COST), float) | PROVENANCE
+    kinds["classes"] = float
     return kinds | dict.fromkeys(("warnings", "unavailable", "settings", "stale"), str)
 
 
@@ -164,6 +167,17 @@ def _tops(curve: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {k: float(v) for k, v in values.items() if is_number(v)}
+
+
+@cache
+def _classes(task: str) -> float:
+    """How many classes: chance is 100 over it; NaN for a folder that is not here."""
+    from harness import data
+
+    try:
+        return float(data.describe(task).K)
+    except DfkdError:
+        return math.nan
 
 
 @cache

@@ -5,14 +5,15 @@ Nothing in such a file is executed: safetensors, or `torch.load` with ``weights_
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,31 +25,27 @@ from harness.teachers import Card, accuracy, slug, write
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "teacher")
 #: what data-parallel and compiled modules put before every name
 _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
-#: heads by any name: ours are those of CMI and CPSC (``linear`` in ResNets, ``fc`` in WRNs, ``classifier`` in VGG)
+#: how torch's zip files and bare pickles begin
+_PICKLES = (b"PK", b"\x80")
+#: heads by any name: ours are CMI's and CPSC's (``linear`` in ResNets, ``fc`` in WRNs, ``classifier`` in VGG)
 _HEADS = ("linear.", "fc.", "classifier.")
+#: CMI's LeNet-5 numbers its layers
+_LENET = {
+    "features.0.": "conv1.",
+    "features.3.": "conv2.",
+    "features.6.": "conv3.",
+    "fc.0.": "fc1.",
+    "fc.2.": "fc2.",
+}
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
-    """Tensors of a file by name, a wrapper and ``module.`` prefixes taken off.
+    """Tensors of a file by name, a wrapper taken off.
 
     Raises:
-        DfkdError: for a missing file, one that holds code, or no state dict.
+        DfkdError: for a missing or damaged file, one that holds code, or no state dict.
     """
-    if not file.exists():
-        raise DfkdError(f"{file} does not exist")
-    try:
-        if file.suffix == ".safetensors":
-            found: Any = load_file(file)
-        else:
-            found = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise DfkdError(
-            f"{file} holds Python objects, not only tensors, and loading them could run code; "
-            "save net.state_dict() alone and import that"
-        ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DfkdError(f"{file} cannot be read as a state dict: {line}") from None
+    found = _opened(file)
     for key in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
@@ -58,6 +55,32 @@ def read_state(file: Path) -> dict[str, Tensor]:
     return {str(k): v for k, v in found.items() if isinstance(v, Tensor)}
 
 
+def _opened(file: Path) -> Any:
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(512).lstrip()
+    except OSError as error:
+        raise DfkdError(f"{file} cannot be read: {error.strerror}") from None
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - a damaged file can make an unpickler raise anything
+        # What the file begins with says why better than torch, which advises to load it unsafely.
+        if head.startswith(b"<"):
+            why = "is a web page, not weights: its download failed"
+        elif isinstance(error, pickle.UnpicklingError) and head.startswith(_PICKLES):
+            why = (
+                "holds Python objects, not only tensors, and loading them could run code; "
+                "save net.state_dict() alone and import that"
+            )
+        else:
+            why = "is damaged, cut off, or neither a PyTorch nor a safetensors file"
+        raise DfkdError(f"{file} {why}") from None
+
+
 def fit(state: Mapping[str, Tensor], net: Net, file: Path) -> dict[str, Tensor]:
     """The tensors under our names, every key of the network present and of its shape.
 
@@ -65,14 +88,7 @@ def fit(state: Mapping[str, Tensor], net: Net, file: Path) -> dict[str, Tensor]:
         DfkdError: naming what is missing, unexpected or of another shape.
     """
     own = net.state_dict()
-    given: dict[str, Tensor] = {}
-    for key, value in state.items():
-        name = _PREFIX.sub("", key)
-        for head in _HEADS:
-            tail = name.removeprefix(head)
-            if name not in own and name.startswith(head) and f"{net.HEAD}.{tail}" in own:
-                name = f"{net.HEAD}.{tail}"
-        given[name] = value
+    given = {_name(key, net, own): value for key, value in state.items()}
     optional = {k for k in own if k in ("mean", "std") or k.endswith("num_batches_tracked")}
     missing = sorted(own.keys() - given.keys() - optional)
     unexpected = sorted(given.keys() - own.keys())
@@ -84,7 +100,21 @@ def fit(state: Mapping[str, Tensor], net: Net, file: Path) -> dict[str, Tensor]:
     told = [_few("missing", missing), _few("unexpected", unexpected), _few("of another shape", misfits)]
     if any(told):
         raise DfkdError(f"{file} does not fit {net.name}: {'; '.join(t for t in told if t)}")
+    if bad := [k for k in own if k in given and not given[k].isfinite().all()]:
+        raise DfkdError(f"{file} holds numbers that are not finite: {_few('spoilt', bad)}")
     return {k: given[k].to(own[k].dtype) if k in given else own[k] for k in own}
+
+
+def _name(key: str, net: Net, own: Mapping[str, Tensor]) -> str:
+    """A file's key under our name; as it is where we know no such thing."""
+    name = _PREFIX.sub("", key)
+    if name in own:
+        return name
+    aliases = dict.fromkeys(_HEADS, f"{net.HEAD}.") | _LENET
+    for theirs, ours in aliases.items():
+        if name.startswith(theirs) and (known := ours + name.removeprefix(theirs)) in own:
+            return known
+    return name
 
 
 def _few(what: str, keys: list[str]) -> str:
@@ -129,7 +159,8 @@ def import_file(
         file: ``.pt``, ``.pth`` or ``.safetensors``.
         task_name: what it was trained on.
         net_name: which of our networks it is.
-        normalise: constants it was trained with; default the task's own.
+        normalise: constants it was trained with (see `normaliser`); by default those that the file holds,
+            as ours do, else the task's.
         data_root: see `harness.data.data_root`.
         device: where to measure.
 
@@ -139,16 +170,16 @@ def import_file(
     found = data.load(task_name, data_root)
     with torch.random.fork_rng(devices=[]):
         net = build(net_name, found.task)
-    net.load_state_dict(fit(read_state(file), net, file))
-    # A foreign file has no say in the normaliser unless it is one of ours and says so itself.
-    mean, std = normaliser(normalise, found.task.channels) if normalise else (found.task.mean, found.task.std)
-    reset_normaliser(net, mean, std)
+    state = fit(read_state(file), net, file)
+    net.load_state_dict(state)  # its mean and std are the task's unless the file had some
+    if normalise:
+        reset_normaliser(net, *normaliser(normalise, found.task.channels))
     top1 = accuracy(net.eval().to(device), found.test, device)
-    if top1 <= 150.0 / found.task.K:
+    chance, n = 1 / found.task.K, len(found.test)
+    if top1 <= 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / n)):
         raise DfkdError(
-            f"{file} gets {top1:.1f} % on {task_name}, hardly more than chance: another task, or other "
+            f"{file} gets {top1:.1f} % on {task_name}, no more than chance: another task, or other "
             "constants (--normalise)"
         )
     path = Path(dir) / slug(task_name) / f"{net_name}-import-{{digest}}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
     return write(path, net.to("cpu"), found, top1, {"source": "imported", "origin": file.name})

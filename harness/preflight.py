@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,6 +67,21 @@ def writable(setting: str, path: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise DfkdError(f"{setting} {path} cannot be written: {error.strerror or error}") from error
+
+
+def reachable(address: str | None) -> None:
+    """Knock at a cluster's door: Ray itself would wait there for minutes.
+
+    Raises:
+        DfkdError: when nobody answers.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if not address or address == "auto":
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise DfkdError(f"--address {address}: no Ray cluster answers ({error})") from error
 
 
 def slots(nodes: Sequence[Node], cpus: int, gpus: float) -> int:

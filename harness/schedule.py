@@ -10,12 +10,14 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,14 +110,15 @@ def run_trials(
     if todo:
         preflight.writable("--out", out)
         preflight.writable("the teachers' folder", errand.teachers_dir)
+        preflight.reachable(address)
         try:
-            with (
-                nullcontext(in_this_process(errand, gpus_per_trial))
-                if workers == 0
-                else _on_ray(errand, workers, gpus_per_trial, address, todo)
-            ) as engine:
-                run_passes(engine, board, bool(retry))
-        except (KeyboardInterrupt, SystemExit):
+            if workers == 0:
+                with _sigterm_as_ctrl_c():
+                    run_passes(in_this_process(errand, gpus_per_trial), board, bool(retry))
+            else:
+                with _on_ray(errand, workers, gpus_per_trial, address, todo) as engine, _sigterm_as_ctrl_c():
+                    run_passes(engine, board, bool(retry))
+        except KeyboardInterrupt:
             interrupted = True
         finally:
             board.close()  # after Ray: no worker writes any more
@@ -123,10 +126,28 @@ def run_trials(
 
 
 @contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """A batch system's SIGTERM ends a run as Ctrl-C does; Ray's own handler prints a stack."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _on_ray(
     errand: Errand, workers: int | None, gpus: float, address: str | None, todo: Sequence[Trial]
 ) -> Iterator[Engine]:
-    with connected(address):
+    # What Ray has to say of a worker's death goes to stdout, whatever its settings.
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), connected(address):
         _room(todo, gpus)
         _see_everything(errand, address)
 
@@ -162,13 +183,14 @@ def connected(address: str | None) -> Iterator[None]:
         yield
         return
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    # Unix sockets lie in it and their names may have 107 bytes: TMPDIR may be too long.
-    base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp"
-    folder = None if address else tempfile.mkdtemp(prefix="dfkd-", dir=base)
-    place: dict[str, Any] = {"address": address}
-    if folder:
-        place = {"include_dashboard": False, "object_store_memory": 150 * 2**20, "_temp_dir": folder}
-    try:
+    with ExitStack() as stack:
+        place: dict[str, Any] = {"address": address}
+        if not address:
+            # Unix sockets lie in it and their names may have 107 bytes: TMPDIR may be too long.
+            base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp"
+            folder = str(stack.enter_context(_scratch(Path(base), "dfkd-")))
+            place = {"include_dashboard": False, "object_store_memory": 150 * 2**20, "_temp_dir": folder}
+        stack.callback(ray.shutdown)
         try:
             ray.init(
                 log_to_driver=False,
@@ -180,10 +202,6 @@ def connected(address: str | None) -> Iterator[None]:
             what = f"--address {address}" if address else "Ray cannot start"
             raise DfkdError(f"{what}: {in_a_line(error)}") from error
         yield
-    finally:
-        ray.shutdown()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _import_path() -> list[str]:
@@ -247,7 +265,7 @@ def _have_teachers(errand: Errand, gpus: float, board: Board, todo: Sequence[Tri
         except ray.exceptions.RayTaskError as error:
             failed[i] = in_a_line(getattr(error, "cause", None) or error)
         except ray.exceptions.RayError as error:
-            failed[i] = _cause(error)
+            failed[i] = _cause(str(error))
     return failed
 
 
@@ -282,14 +300,14 @@ def _fit(errand: Errand, gpus: float, workers: int, board: Board, todo: Sequence
     sized = tune.with_resources(
         trial, lambda config: tune.PlacementGroupFactory([{"CPU": cpus[config["id"]], "GPU": gpus}])
     )
-    with _tune_folder(errand.out) as folder:
+    with _scratch(errand.out, ".ray-") as folder:
         tune.Tuner(
             sized,
             param_space={"id": tune.grid_search(list(cpus))},
             tune_config=tune.TuneConfig(max_concurrent_trials=workers, reuse_actors=True),
             run_config=tune.RunConfig(
-                name=folder.name,
-                storage_path=str(folder.parent),
+                name="tune",
+                storage_path=str(folder),
                 failure_config=tune.FailureConfig(max_failures=_RETRIES),
                 callbacks=[_callback(board, gpus)],
                 verbose=0,
@@ -303,24 +321,28 @@ def _callback(board: Board, gpus: float) -> Any:
     class Listener(tune.Callback):
         """Hears in the driver what workers report."""
 
-        def __init__(self) -> None:
+        def __init__(self, board: Board) -> None:
+            self.board = board
             self.looked = self.placed = time.monotonic()
+
+        def __getstate__(self) -> dict[str, Any]:
+            """Nothing: Tune pickles its callbacks for a restore that never comes; a board cannot be."""
+            return {}
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
             id = trial.config["id"]
             if result.get("started"):
-                board.started(id)
+                self.board.started(id)
             for row in result.get("rows") or ():
-                board.row(id, row)
+                self.board.row(id, row)
             if outcome := result.get("outcome"):
-                board.ended(id, outcome)
+                self.board.ended(id, outcome)
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            try:
-                error = trial.get_pickled_error()
-            except Exception:  # noqa: BLE001 - an exception of a plug-in may not come back from its file
-                error = trial.get_error()
-            board.ended(trial.config["id"], "", _cause(error))
+            text = ""
+            with suppress(OSError):  # a full disk has no such file
+                text = Path(trial.error_file).read_text()
+            self.board.ended(trial.config["id"], "", _cause(text))
 
         def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
             """Never wait for ever: a node may have gone that alone could place what is left."""
@@ -328,7 +350,7 @@ def _callback(board: Board, gpus: float) -> Any:
             if now - self.looked < _NO_PLACE / 10:
                 return
             self.looked = now
-            waiting = [board.trials[t.config["id"]] for t in trials if t.status == "PENDING"]
+            waiting = [self.board.trials[t.config["id"]] for t in trials if t.status == "PENDING"]
             if not waiting or any(t.status == "RUNNING" for t in trials):
                 self.placed = now
                 return
@@ -339,37 +361,34 @@ def _callback(board: Board, gpus: float) -> Any:
                 if now - self.placed > _NO_PLACE:
                     raise
 
-    return Listener()
+    return Listener(board)
 
 
-def _cause(error: BaseException | None) -> str:
-    """Why a worker ended, in a line."""
-    text = str(error or "").strip()
-    if "OutOfMemory" in type(error).__name__ or "running low on memory" in text:
+def _cause(text: str) -> str:
+    """Why a worker ended, in a line, from what Ray says of it."""
+    if "running low on memory" in text:
         return "its node ran out of memory and Ray killed the worker"
-    if "node" in text and ("has died" in text or "was terminated" in text):
+    if "node has died" in text or "node was terminated" in text:
         return "its node was lost"
-    if "Actor" in type(error).__name__ or "WorkerCrashed" in type(error).__name__:
+    if "actor died" in text or "worker died" in text:
         return "its worker process was killed"
-    return text.splitlines()[-1] if text else "its worker ended without a result"
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "its worker ended without a result"
 
 
 @contextmanager
-def _tune_folder(out: Path) -> Iterator[Path]:
-    """A folder for Tune's own files under ``<out>/.ray``; sweeps those of drivers that were killed."""
-    base = out / ".ray"
-    folder = base / secrets.token_hex(6)
-    base.mkdir(exist_ok=True)
-    for left in base.glob("*.lock"):
+def _scratch(base: Path, prefix: str) -> Iterator[Path]:
+    """A folder of our own under ``base``, gone afterwards; sweeps those whose driver was killed."""
+    for left in base.glob(f"{prefix}*.lock"):
         with suppress(Timeout, OSError), FileLock(left, timeout=0):
             shutil.rmtree(left.with_suffix(""), ignore_errors=True)
             left.unlink(missing_ok=True)
-    lock = base / f"{folder.name}.lock"
+    folder = base / f"{prefix}{secrets.token_hex(5)}"
+    lock = folder.with_suffix(".lock")
     try:
         with FileLock(lock):
+            folder.mkdir(mode=0o700)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.unlink(missing_ok=True)
-        with suppress(OSError):
-            base.rmdir()

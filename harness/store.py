@@ -84,7 +84,9 @@ class Ledger:
             found = self.client.get_experiment_by_name(place.experiment)
             if found is None:
                 # A server keeps artifacts where it likes; a database does not say where.
-                own = None if place.uri.startswith("http") else (place.out / "mlartifacts").as_uri()
+                own = (
+                    None if place.uri.startswith("http") else (place.out.absolute() / "mlartifacts").as_uri()
+                )
                 found = self._create(own)
         if found.lifecycle_stage != "active":
             raise DfkdError(f"experiment {place.experiment!r} was deleted there; restore it")
@@ -182,7 +184,8 @@ class Ledger:
                 unchanged += 1
                 self.place.mark(run, self.token, digest)
             else:
-                self.complete(run, Live(run.trial, found[0].info.run_id, None) if found else None)
+                live = Live(run.trial, found[0].info.run_id, None) if found else self._new(run.trial)
+                self.complete(run, live)
                 completed, created = completed + bool(found), created + (not found)
         for id, found in recorded.items():  # of other grids that wrote here: only no zombies
             path = dirs.out / "trials" / id

@@ -11,7 +11,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness import data
+from harness import data, registry
 from harness.compute import own_globals
 from harness.config import Frozen, Recipe, Trial, digest, one_line, seed_for
 from harness.data import Loader, Split, TaskData
@@ -85,9 +86,20 @@ def path_of(dir: Path, trial: Trial) -> Path:
 
 
 def find(dir: Path, trial: Trial) -> Card | None:
-    """The card of a trial's teacher, or None where there is no teacher yet."""
-    path = path_of(dir, trial)
-    return read_card(path) if path.exists() and path.with_suffix(".json").exists() else None
+    """The card of a trial's teacher, or None where there is none yet for this version of the task.
+
+    Raises:
+        DfkdError: for a damaged card.
+    """
+    return _made(path_of(dir, trial), trial.task_version)
+
+
+def _made(path: Path, task_version: int) -> Card | None:
+    # Splits belong to the version: a teacher of another one may have been trained on today's test images.
+    if not (path.exists() and path.with_suffix(".json").exists()):
+        return None
+    card = read_card(path)
+    return card if card.task_version == task_version else None
 
 
 def read_card(path: Path) -> Card:
@@ -102,18 +114,41 @@ def read_card(path: Path) -> Card:
     except FileNotFoundError:
         raise DfkdError(f"teacher {path} has no card {card.name}: train or import it again") from None
     except ValidationError as error:
-        raise DfkdError(f"teacher card {card} is damaged: {one_line(error)}") from None
+        raise DfkdError(
+            f"teacher card {card} is damaged: {one_line(error)}; delete it, then train or import again"
+        ) from None
+    except OSError as error:
+        raise DfkdError(f"teacher card {card} cannot be read: {error.strerror}") from None
+
+
+def _every(dir: Path) -> Iterator[tuple[Path, Card | DfkdError]]:
+    for path in sorted(Path(dir).glob("*/*.safetensors")):
+        try:
+            yield path, read_card(path)
+        except DfkdError as error:
+            yield path, error
 
 
 def cards(dir: Path) -> list[Card]:
-    """Cards of every teacher under a folder; a damaged one is left out."""
-    found = []
-    for path in sorted(Path(dir).glob("*/*.safetensors")):
-        try:
-            found.append(read_card(path))
-        except DfkdError:
-            continue
-    return found
+    """Cards of every teacher under a folder; a damaged one is left out (see `damaged`)."""
+    return [card for _, card in _every(dir) if isinstance(card, Card)]
+
+
+def damaged(dir: Path) -> list[str]:
+    """One line about each teacher file under a folder whose card is missing or damaged."""
+    return [str(error) for _, error in _every(dir) if isinstance(error, DfkdError)]
+
+
+def by_digest(dir: Path, prefix: str) -> tuple[Path, Card]:
+    """The one teacher whose digest begins so.
+
+    Raises:
+        DfkdError: for none or several.
+    """
+    found = [(p, c) for p, c in _every(dir) if isinstance(c, Card) and c.digest.startswith(prefix)]
+    if len(found) != 1:
+        raise DfkdError(f"{len(found)} teachers under {dir} have a digest that begins with {prefix!r}")
+    return found[0]
 
 
 def load(dir: Path, trial: Trial, task: Task) -> tuple[Net, Card]:
@@ -127,16 +162,23 @@ def load(dir: Path, trial: Trial, task: Task) -> tuple[Net, Card]:
         how = "import it" if trial.teacher_digest else "`dfkd run` or `dfkd teachers train` makes it"
         raise DfkdError(f"teacher {trial.teacher} for {trial.task} is missing at {path}: {how}")
     card = read_card(path)
+    if trial.teacher_digest and not card.digest.startswith(trial.teacher_digest):
+        raise DfkdError(f"teacher {path} has digest {card.digest}, the grid asks for {trial.teacher_digest}")
+    if card.task_version != task.version:
+        raise DfkdError(
+            f"teacher {path} belongs to version {card.task_version} of {task.name}, not {task.version}: "
+            "train or import it again"
+        )
     return load_card(path, card, task), card
 
 
 def load_card(path: Path, card: Card, task: Task) -> Net:
-    """The network of a teacher file, frozen and in eval mode, its digest checked."""
-    found = file_digest(path)
-    if found != card.digest:
-        raise DfkdError(
-            f"teacher {path} has digest {found[:12]}, its card says {card.digest[:12]}: changed or damaged"
-        )
+    """The network of a teacher file, frozen and in eval mode, its digest checked.
+
+    Raises:
+        DfkdError: when it is damaged, no plain tensor file, or of another network.
+    """
+    check_digest(path, card)
     try:
         state = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -153,6 +195,24 @@ def load_card(path: Path, card: Card, task: Task) -> Net:
         ) from None
     reset_normaliser(net, card.mean, card.std)
     return net.eval().requires_grad_(False)
+
+
+def check_digest(path: Path, card: Card) -> None:
+    """Hold a teacher file against its card.
+
+    Raises:
+        DfkdError: when the file is not the one the card was written for, or cannot be read.
+    """
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise DfkdError(f"teacher {path} cannot be read: {error.strerror}") from None
+    if found != card.digest:
+        again = "import" if card.source == "imported" else "train"
+        raise DfkdError(
+            f"teacher {path} has digest {found[:12]}, its card says {card.digest[:12]}: changed or damaged; "
+            f"delete both and {again} it again"
+        )
 
 
 def file_digest(path: Path) -> str:
@@ -189,7 +249,8 @@ def train(
 ) -> Card:
     """Train a teacher, unless another process just did: SGD, momentum 0.9, cosine to zero per step.
 
-    The last epoch is kept; the test split is looked at once, at the end.
+    The last epoch is kept; the test split is looked at once, at the end. Same bits for the same seed, machine
+    and number of threads.
 
     Args:
         dir: the teachers' folder.
@@ -203,16 +264,15 @@ def train(
         on_epoch: told (epoch, epochs, mean training loss).
 
     Raises:
-        DfkdError: for missing data, a disk that cannot be written, or a training that diverged.
+        DfkdError: for an unknown task or net, missing data, a disk that cannot be written, or a training
+            that diverged.
     """
+    version = data.version(task_name)
+    registry.nets.check(net)
     path = path_for(dir, task_name, net, recipe, seed)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DfkdError(f"teachers' folder {path.parent} cannot be written: {error.strerror}") from None
-    with FileLock(path.with_suffix(".lock"), thread_local=False):
-        if path.exists() and path.with_suffix(".json").exists():
-            return read_card(path)
+    with _alone(path):
+        if card := _made(path, version):
+            return card
         found = data.load(task_name, data_root)
         with own_globals(seed_for(seed, "teacher"), threads or os.cpu_count() or 1):
             began = time.perf_counter()
@@ -221,6 +281,21 @@ def train(
             top1 = accuracy(model, found.test, device)
         facts: dict[str, Any] = {"source": "trained", "recipe": recipe, "seed": seed, "seconds": seconds}
         return write(path, model, found, top1, facts)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Inside, no other process makes this teacher."""
+    lock = FileLock(path.with_suffix(".lock"), thread_local=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise DfkdError(f"teachers' folder {path.parent} cannot be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fit(
@@ -275,8 +350,9 @@ def write(path: Path, net: Net, found: TaskData, top1: float, facts: dict[str, A
         top1: percent on the test split.
         facts: fields of `Card` that only the caller knows.
     """
-    new = path.with_name(f".{os.getpid()}.tmp")
+    new = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.detach().contiguous() for k, v in net.state_dict().items()}, new)
         key = file_digest(new)
         path = path.with_name(path.name.replace("{digest}", key[:12]))
@@ -292,68 +368,65 @@ def write(path: Path, net: Net, found: TaskData, top1: float, facts: dict[str, A
             machine=machine(),
             **({"recipe": None, "seed": None} | facts),
         )
+        # An old card goes first: killed between the two, a file without a card is made again, while a file
+        # with another's card would be refused for ever.
+        path.with_suffix(".json").unlink(missing_ok=True)
         new.replace(path)
         new.write_text(card.model_dump_json(indent=1) + "\n")
         new.replace(path.with_suffix(".json"))
-    except OSError as error:
-        raise DfkdError(f"teacher {path} cannot be written: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DfkdError(f"teacher {path} cannot be written: {reason}") from None
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
     return card
 
 
 def verify(dir: Path, card: Card, found: TaskData, device: str = "cpu") -> float:
-    """Measure a teacher's accuracy and hold it against its card, once per (digest, data, machine).
+    """Check a teacher's digest, and measure its accuracy against its card, once per (digest, data, machine).
 
     Returns:
-        Percent of test images right.
+        Percent of test images right, as measured on this machine.
 
     Raises:
-        DfkdError: when it differs by more than `TOLERANCE` points, or the data are not those of the card.
+        DfkdError: when the accuracy differs by more than `TOLERANCE` points, the file is not that of the
+            card, or the data are not.
     """
+    path = next(
+        (p for p, c in _every(dir) if isinstance(c, Card) and (c.digest, c.task) == (card.digest, card.task)),
+        None,
+    )
+    if path is None:
+        raise DfkdError(f"no teacher with digest {card.digest[:12]} for {card.task} under {dir}")
+    check_digest(path, card)
+    if card.data_digest != found.digest:
+        again = "import" if card.source == "imported" else "train"
+        raise DfkdError(
+            f"teacher {path} was made with data {card.data_digest[:12]}, {card.task} is now "
+            f"{found.digest[:12]}: delete it and {again} it again"
+        )
     book = Path(dir) / "verified.json"
     key = f"{card.digest} {found.digest} {machine()}"
-    known: dict[str, float] = {}
-    if book.exists():
-        try:
-            known = json.loads(book.read_text())
-        except ValueError:
-            known = {}
+    known = _read_book(book)
     if key in known:
         return known[key]
-    path = next((p for p in Path(dir).glob("*/*.safetensors") if _digest_on_card(p) == card.digest), None)
-    if path is None:
-        raise DfkdError(f"no teacher with digest {card.digest[:12]} under {dir}")
     top1 = accuracy(load_card(path, card, found.task).to(device), found.test, device)
     if abs(top1 - card.top1) > TOLERANCE:
         raise DfkdError(
-            f"teacher {path.name} gets {top1:.2f} % on {card.task}, its card says {card.top1:.2f} %: "
-            "other data, another normaliser, or a damaged file"
+            f"teacher {path} gets {top1:.2f} % on {card.task}, its card says {card.top1:.2f} %: "
+            "another normaliser, or a card that was changed"
         )
     new = book.with_name(f".verified.{os.getpid()}.tmp")
-    new.write_text(json.dumps(known | {key: top1}))
-    new.replace(book)
+    with suppress(OSError):  # a note only saves time
+        new.write_text(json.dumps(_read_book(book) | {key: top1}))
+        new.replace(book)
     return top1
 
 
-def _digest_on_card(path: Path) -> str:
+def _read_book(book: Path) -> dict[str, float]:
     try:
-        return read_card(path).digest
-    except DfkdError:
-        return ""
-
-
-def by_digest(dir: Path, prefix: str) -> tuple[Path, Card]:
-    """The one teacher whose digest begins so.
-
-    Raises:
-        DfkdError: for none or several.
-    """
-    found = [
-        (p, c)
-        for p in sorted(Path(dir).glob("*/*.safetensors"))
-        if (c := read_card(p)).digest.startswith(prefix)
-    ]
-    if len(found) != 1:
-        raise DfkdError(f"{len(found)} teachers under {dir} have a digest that begins with {prefix!r}")
-    return found[0]
+        found = json.loads(book.read_text())
+    except (OSError, ValueError):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, float)} if isinstance(found, dict) else {}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.config import Trial
 
 #: Points are logged in bundles: one write in so many seconds, whatever the number of trials.
-_EVERY = 3.0
+_EVERY = 5.0
 #: what happened, to which trial, and what else there is to it
 _Word = tuple[str, "Trial | None", Any]
 

@@ -25,9 +25,9 @@ from harness.compute import Compute, own_globals, pick_device
 from harness.config import Trial, seed_for
 from harness.data import TaskData
 from harness.errors import DfkdError, Diverged
-from harness.evaluate import STORED, Examiner, draw_samples, evidence, how_many
+from harness.evaluate import Examiner, draw_samples, evidence, how_many
 from harness.interface import Clock, Images, Method, Problem, Reference, Terms
-from harness.metrics.base import evaluate
+from harness.metrics.base import STORED, evaluate
 from harness.nets.base import build as build_net
 from harness.nets.base import spec
 from harness.provenance import commit, machine

@@ -131,12 +131,13 @@ def _padded(labels: Tensor, size: int) -> Tensor:
 @contextmanager
 def unmoved(module: nn.Module) -> Iterator[None]:
     """Give a module's buffers back as they were: looking must not move running statistics."""
-    kept = {k: b.clone() for k, b in module.named_buffers()}
+    kept = {k: b.detach().clone() for k, b in module.named_buffers()}
     try:
         yield
     finally:
-        for k, b in module.named_buffers():
-            b.copy_(kept[k])
+        with torch.no_grad():
+            for k, b in module.named_buffers():
+                b.copy_(kept[k])
 
 
 def sgd(module: nn.Module, lr: float, weight_decay: float) -> torch.optim.SGD:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,8 @@ def run_trial(
     run.prepare()
     tries = len(calls(run)) + 1
     with (run.path / "calls.txt").open("a") as file:
-        node = os.environ.get("RAY_NODE_ID", "")
+        ray = sys.modules.get("ray")
+        node = ray.get_runtime_context().get_node_id() if ray and ray.is_initialized() else ""
         file.write(f"{os.getpid()} {node} {device} {os.environ.get('OMP_NUM_THREADS', '')}\n")
     do = trial.settings.get("do", "")
     if do == "diverge":

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import time
@@ -99,13 +98,12 @@ def out(base: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def recorded(out: Path, trial: Trial | None = None) -> list[Any]:
+def recorded(out: Path) -> list[Any]:
     from mlflow import MlflowClient
 
     client = MlflowClient(resolve_uri(None, out))
     found = client.get_experiment_by_name("grid")
-    runs = client.search_runs([found.experiment_id])
-    return [r for r in runs if trial is None or r.data.tags["trial_id"] == trial.id]
+    return list(client.search_runs([found.experiment_id]))
 
 
 def sync(out: Path, trials: list[Trial]) -> tuple[int, int, int, int]:
@@ -182,10 +180,10 @@ def test_a_frame_holds_what_the_directory_says(tmp_path: Path) -> None:
     assert got.iloc[2:][["top1", "top1_mean", "rounds", "seconds"]].isna().all(axis=None)
     numeric = got.drop(columns=["seed", "teacher_seed", "reference"]).select_dtypes("number")
     assert set(numeric.dtypes) == {np.dtype("float64")} and not got["reference"].any()
-    points = curves(trials, Dirs(tmp_path))
-    assert points.groupby("seed")["point"].max().to_dict() == {0: 20, 1: 1, 2: 3, 3: 3}
-    assert points.columns.tolist()[:4] == ["id", "variant", "seed", "point"]
-    assert points["G/bn"].tolist()[:2] == [1.0, 0.5]
+    table = curves(trials, Dirs(tmp_path))
+    assert table.groupby("seed")["point"].max().to_dict() == {0: 20, 1: 1, 2: 3, 3: 3}
+    assert table.columns.tolist()[:4] == ["id", "variant", "seed", "point"]
+    assert table["G/bn"].tolist()[:2] == [1.0, 0.5]
 
 
 def test_frames_of_nothing_have_their_columns(tmp_path: Path) -> None:
@@ -291,11 +289,11 @@ def test_sync_ends_zombies_removes_doubles_and_leaves_the_living_alone(out: Path
     Run(out, gone).path.mkdir(parents=True)
     with Run(out, live).lock():
         assert not needs_sync([live], Dirs(out), None, "grid")
-        assert sync(out, [dead, live]) == (0, 1, 1, 0)
+        assert sync(out, [dead]) == (0, 1, 1, 0)  # the others may be another grid's
         status = {r.data.tags["trial_id"]: r.info.status for r in recorded(out)}
         assert status == {dead.id: "FINISHED", live.id: "RUNNING", gone.id: "KILLED"}
         assert MLflow(resolve_uri(None, out), "grid").status(live) == Dirs(out).status(live) == "running"
-    sync(out, [dead, live])
+    assert sync(out, [dead, live])[3] == 1
     assert {r.info.status for r in recorded(out)} == {"FINISHED", "KILLED"}
     assert len(recorded(out)) == 3
 
@@ -304,12 +302,12 @@ def test_a_trial_run_again_forgets_its_failure(out: Path) -> None:
     trial = make()
     write(out, trial, 2, finish=False).fail("method", LONG)
     sync(out, [trial])
-    shutil.rmtree(Run(out, trial).path)
-    write(out, trial, 1)
+    before = recorded(out)[0].info.run_id
+    write(out, trial, 2)
     sync(out, [trial])
     assert MLflow(resolve_uri(None, out), "grid").failure(trial) is None
     assert_equal([trial], out, "grid")
-    assert len(recorded(out, trial)) == 1  # its second point could not be unsaid: a new run instead
+    assert [r.info.run_id for r in recorded(out)] == [before]
 
 
 def test_a_person_may_add_tags(out: Path) -> None:
@@ -375,7 +373,6 @@ def test_reading_from_nowhere_is_one_clear_line(out: Path, tmp_path: Path) -> No
 
 def test_a_database_killed_while_it_was_made_does_no_harm(base: Path, tmp_path: Path) -> None:
     (tmp_path / ".mlflow.db.tmp").write_bytes(b"half a database")
-    with sqlite3.connect(tmp_path / ".mlflow.db.tmp-journal"):
-        pass
+    (tmp_path / ".mlflow.db.tmp-journal").write_bytes(b"half a journal")
     Ledger(Place(resolve_uri(None, tmp_path), tmp_path, "grid")).open()
     assert (tmp_path / "mlflow.db").exists() and not list(tmp_path.glob(".*"))

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.errors import Unavailable
 from harness.metrics.base import Evidence, Metric
 
 
 def top1(ev: Evidence) -> dict[str, float]:
     """Percent of test images whose arg-max is the true class."""
-    return {"top1": 100.0 * float(np.mean(ev.s_logits.argmax(1) == ev.labels))}
+    return {"top1": _percent(_decisions(ev.s_logits, "student") == ev.labels)}
 
 
 def agreement(ev: Evidence) -> dict[str, float]:
     """Percent of test images on which student and teacher have the same arg-max, right or wrong."""
-    return {"agreement": 100.0 * float(np.mean(ev.s_logits.argmax(1) == ev.t_logits.argmax(1)))}
+    return {"agreement": _percent(_decisions(ev.s_logits, "student") == _decisions(ev.t_logits, "teacher"))}
+
+
+def _decisions(logits: np.ndarray, whose: str) -> np.ndarray:
+    # numpy's arg-max of a row with a NaN is the NaN's place: a class, and thus a number, out of nothing
+    if not np.isfinite(logits).all():
+        raise Unavailable(f"the {whose}'s logits are not finite")
+    found: np.ndarray = logits.argmax(1)
+    return found
+
+
+def _percent(hits: np.ndarray) -> float:
+    return 100.0 * float(np.mean(hits))
 
 
 METRICS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,13 +11,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from harness.errors import Unavailable, unknown
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from harness.data import Split
     from harness.interface import Task
+
+#: images the store keeps of a trial. Every metric but FID and KID looks at no more, so that the n on which
+#: its number depends is the same with and without Inception weights, and when taken from the store.
+STORED = 2000
 
 
 @dataclass
@@ -29,7 +34,7 @@ class Evidence:
         t_h: (N, D) fp32 teacher features of the test images.
         samples: arrays of ``samples.npz`` (``images`` uint8 (n, C, H, W); ``y`` asked or -1; ``t``, ``s``
             arg-max of teacher and student; ``h`` (n, D) teacher feature, fp16), or None without any.
-        inception: a file with Inception weights, or None.
+        inception: a file with Inception weights; None looks into torch's cache.
         data_digest: names the test images in caches.
         cache: where reference features may be kept, or None.
         warnings: metrics add what a reader of the table should know.
@@ -51,15 +56,26 @@ class Evidence:
     warnings: list[str] = field(default_factory=list)
     features: tuple[np.ndarray, np.ndarray] | None = None
 
-    def images_made(self) -> dict[str, np.ndarray]:
-        """The samples.
+    def images_made(self, most: int = STORED) -> dict[str, np.ndarray]:
+        """The first ``most`` samples.
 
         Raises:
             Unavailable: for a method that makes none.
         """
         if self.samples is None:
             raise Unavailable("trained on real data: no synthetic images")
-        return self.samples
+        if not len(self.samples["images"]):
+            raise Unavailable("the method made no image")
+        return {k: v[:most] for k, v in self.samples.items()}
+
+    def test_rows(self, n: int) -> np.ndarray:
+        """Which n test images stand for the split, ascending; the same for everybody, all where n = N.
+
+        A fixed draw, not the first n: a test split may be ordered by class. MT19937 through
+        `numpy.random.RandomState`, whose stream numpy promises never to change.
+        """
+        N = len(self.test)
+        return np.arange(N) if n >= N else np.sort(np.random.RandomState(0).permutation(N)[:n])
 
 
 @dataclass(frozen=True)
@@ -67,11 +83,12 @@ class Metric:
     """One row.
 
     Attributes:
-        name: as the command line calls it; a column's name may add n and split to it.
+        name: as the command line calls it.
         title, unit: for tables.
         better: ``higher``, ``lower`` or nothing.
         needs: what it takes, in words.
         fn: evidence -> column -> number; may raise `harness.errors.Unavailable`.
+        column: evidence -> the column that stays blank when ``fn`` raises; None where it is the name.
     """
 
     name: str
@@ -80,6 +97,7 @@ class Metric:
     better: str
     needs: tuple[str, ...]
     fn: Callable[[Evidence], dict[str, float]]
+    column: Callable[[Evidence], str] | None = None
 
 
 @lru_cache(maxsize=1)
@@ -96,26 +114,31 @@ def all_metrics() -> dict[str, Metric]:
 def evaluate(
     ev: Evidence, names: Iterable[str] | None = None
 ) -> tuple[dict[str, float], dict[str, str], list[str]]:
-    """Measure.
+    """Measure; a metric that cannot be had never stops another.
 
     Args:
         ev: the evidence.
         names: which metrics; default all.
 
     Returns:
-        Column -> number, metric -> why it cannot be had, and warnings about the images.
+        Column -> finite number, column -> why there is none, and warnings about the images.
 
     Raises:
-        DfkdError: for an unknown metric.
+        DfkdError: for an unknown metric, before any is computed.
     """
     known = all_metrics()
-    numbers: dict[str, float] = {}
-    unavailable: dict[str, str] = {}
-    for name in known if names is None else names:
+    chosen = list(known) if names is None else list(names)
+    for name in chosen:
         if name not in known:
             raise unknown("metric", name, known)
+    numbers: dict[str, float] = {}
+    unavailable: dict[str, str] = {}
+    for metric in (known[name] for name in chosen):
         try:
-            numbers |= {k: float(v) for k, v in known[name].fn(ev).items()}
+            found = metric.fn(ev)
         except Unavailable as reason:
-            unavailable[name] = str(reason)
+            unavailable[metric.column(ev) if metric.column else metric.name] = str(reason)
+            continue
+        numbers |= {k: float(v) for k, v in found.items() if math.isfinite(v)}
+        unavailable |= {k: f"the number is {v}" for k, v in found.items() if not math.isfinite(v)}
     return numbers, unavailable, list(dict.fromkeys(ev.warnings))

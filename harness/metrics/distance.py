@@ -9,14 +9,35 @@ from harness.errors import Unavailable
 from harness.metrics.base import Evidence, Metric
 
 Floats = NDArray[np.float64]
+#: rows of the kernel matrix held at a time
+_BLOCK = 1000
 
 
-def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared Fréchet distance of the Gaussians fitted to two sets of features (Heusel et al., 1706.08500).
+def frechet(mu1: np.ndarray, s1: np.ndarray, mu2: np.ndarray, s2: np.ndarray) -> float:
+    """Squared Fréchet distance of two Gaussians (Heusel et al., 1706.08500).
 
-    |mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^1/2), covariances with n - 1. The last trace is the
-    nuclear norm of A B^T for centred, scaled A (n, D) and B (m, D): no D x D matrix where n or m is smaller,
-    no matrix square root, no eps. Rounding below zero is clipped.
+    |mu1 - mu2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^1/2). The last trace is the nuclear norm of A^T B for any
+    S1 = A A^T and S2 = B B^T: no matrix square root, no eps, exact for singular covariances.
+
+    Args:
+        mu1: mean, (D,).
+        s1: covariance, (D, D).
+        mu2: the other mean.
+        s2: the other covariance.
+
+    Returns:
+        At least 0: what rounding leaves below is clipped.
+
+    Raises:
+        Unavailable: for values that are not finite, or a matrix that is no covariance.
+    """
+    return _distance(_finite(mu1) - _finite(mu2), _root(_finite(s1)).T, _root(_finite(s2)).T)
+
+
+def frechet_features(a: np.ndarray, b: np.ndarray) -> float:
+    """`frechet` of the Gaussians fitted to two sets of features, covariances with n - 1.
+
+    Needs no D x D matrix where there are fewer rows than columns.
 
     Args:
         a: (n, D), n >= 2.
@@ -25,21 +46,38 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     Raises:
         Unavailable: for fewer than two rows or values that are not finite.
     """
-    x, y = _checked(a), _checked(b)
-    mean = x.mean(0) - y.mean(0)
-    x, y = (x - x.mean(0)) / np.sqrt(len(x) - 1), (y - y.mean(0)) / np.sqrt(len(y) - 1)
-    traces = (x**2).sum() + (y**2).sum()
-    cross = _reduced(x) @ _reduced(y).T
-    nuclear = np.linalg.svd(cross, compute_uv=False).sum()
-    return max(0.0, float(mean @ mean + traces - 2 * nuclear))
+    x, y = _rows(a), _rows(b)
+    return _distance(x.mean(0) - y.mean(0), _scatter(x), _scatter(y))
 
 
-def _reduced(x: Floats) -> Floats:
-    """R of x = Q R: as many rows as columns at most; Q drops out of the nuclear norm."""
+def _distance(mean: Floats, a: Floats, b: Floats) -> float:
+    """From a difference of means and factors a, b with covariances a^T a and b^T b."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        cross = a @ b.T
+        around = float(mean @ mean + (a**2).sum() + (b**2).sum())
+    # looked at first: LAPACK need not complain, and max(0.0, nan) is 0.0
+    if not (np.isfinite(cross).all() and np.isfinite(around)):
+        raise Unavailable("features are too large for a distance")
+    return max(0.0, around - 2 * float(np.linalg.svd(cross, compute_uv=False).sum()))
+
+
+def _scatter(x: Floats) -> Floats:
+    """A factor of the covariance with as many rows as columns at most: of Q R, Q drops out."""
+    x = (x - x.mean(0)) / np.sqrt(len(x) - 1)
     if len(x) <= x.shape[1]:
         return x
     r: Floats = np.linalg.qr(x, mode="r")  # type: ignore[assignment]
     return r
+
+
+def _root(s: Floats) -> Floats:
+    """A of S = A A^T; eigenvalues that are rounding alone count as zero."""
+    values, vectors = np.linalg.eigh((s + s.T) / 2)
+    noise = len(s) * np.finfo(np.float64).eps * max(abs(values[0]), abs(values[-1]))
+    if not np.allclose(s, s.T) or values[0] < -1e6 * noise:
+        raise Unavailable("a covariance matrix is not symmetric or has negative eigenvalues")
+    root: Floats = vectors * np.sqrt(np.where(values > noise, values, 0.0))
+    return root
 
 
 def kid(a: np.ndarray, b: np.ndarray) -> float:
@@ -54,38 +92,51 @@ def kid(a: np.ndarray, b: np.ndarray) -> float:
     Raises:
         Unavailable: for fewer than two rows or values that are not finite.
     """
-    x, y = _checked(a), _checked(b)
-    return _mean_off_diagonal(x) + _mean_off_diagonal(y) - 2 * float(_kernel(x, y).mean())
+    x, y = _rows(a), _rows(b)
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = _within(x) + _within(y) - 2 * _kernel_sum(x, y) / (len(x) * len(y))
+    if not np.isfinite(value):
+        raise Unavailable("features are too large for a distance")
+    return value
 
 
-def _kernel(x: Floats, y: Floats) -> Floats:
-    out: Floats = (x @ y.T / x.shape[1] + 1.0) ** 3
-    return out
+def _within(x: Floats) -> float:
+    """Mean of the kernel over pairs of different rows."""
+    diagonal = float((((x**2).sum(1) / x.shape[1] + 1.0) ** 3).sum())
+    return (_kernel_sum(x, x) - diagonal) / (len(x) * (len(x) - 1))
 
 
-def _mean_off_diagonal(x: Floats) -> float:
-    k, n = _kernel(x, x), len(x)
-    return float((k.sum() - np.trace(k)) / (n * (n - 1)))
+def _kernel_sum(x: Floats, y: Floats) -> float:
+    total = 0.0
+    for start in range(0, len(x), _BLOCK):
+        k = x[start : start + _BLOCK] @ y.T / x.shape[1] + 1.0
+        total += float((k * k * k).sum())
+    return total
 
 
-def _checked(x: np.ndarray) -> Floats:
+def _rows(x: np.ndarray) -> Floats:
+    if len(x) < 2:
+        raise Unavailable(f"a distance needs two images on each side, not {len(x)}")
+    return _finite(x)
+
+
+def _finite(x: np.ndarray) -> Floats:
     wide = np.asarray(x, dtype=np.float64)
-    if len(wide) < 2:
-        raise Unavailable(f"a distance needs two images on each side, not {len(wide)}")
     if not np.isfinite(wide).all():
         raise Unavailable("features are not finite")
     return wide
 
 
 def fd_teacher(ev: Evidence) -> dict[str, float]:
-    """`frechet` of samples and test images in the teacher's penultimate features, equally many of both.
+    """`frechet_features` of samples and test images in the teacher's features, equally many of both.
 
-    Of each the first min(number of samples, number of test images). Comparable between methods that share
-    teacher, test images and n; not an Inception FID.
+    The first n samples, n = min(number of samples, number of test images, 2000), and the test images of
+    `Evidence.test_rows`. Comparable between methods that share teacher, test images and n; not an
+    Inception FID.
     """
     h = ev.images_made()["h"]
     n = min(len(h), len(ev.t_h))
-    return {"fd_teacher": frechet(h[:n], ev.t_h[:n])}
+    return {"fd_teacher": frechet_features(h[:n], ev.t_h[ev.test_rows(n)])}
 
 
 METRICS = (

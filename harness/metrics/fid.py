@@ -6,8 +6,11 @@ its SHA-256 is verified before it is opened. Nothing else in this project is cal
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +18,21 @@ import numpy as np
 
 from harness.errors import Unavailable
 from harness.metrics.base import Evidence, Metric
-from harness.metrics.distance import frechet, kid
+from harness.metrics.distance import frechet_features, kid
 
 if TYPE_CHECKING:
     from torch import nn
 
 WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"
+URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS}"
 #: how the file's SHA-256 begins, as its authors put it in its name
 SHA256 = "6726825d"
+#: images a side, at most
 MOST = 10_000
+WIDTH = 2048
 _BATCH = 50
-#: how images become Inception's input; part of the name of cached features
-_RESIZE = "bilinear299"
+#: how images become Inception's input and which test images stand for n; part of the name of cached features
+_RECIPE = "bilinear299-draw0"
 
 
 def weights_file(given: Path | None = None) -> Path | None:
@@ -38,100 +44,147 @@ def weights_file(given: Path | None = None) -> Path | None:
     return found if found.exists() else None
 
 
-def load_inception(file: Path) -> nn.Module:
-    """pytorch-fid's InceptionV3, (B, 3, H, W) in [0, 1] -> [(B, 2048, 1, 1)], resized to 299 bilinearly.
+def load_inception(file: Path) -> tuple[nn.Module, str]:
+    """pytorch-fid's InceptionV3 from a verified file, frozen, in eval mode; touches no random stream.
+
+    Args:
+        file: the weights as pytorch-fid publishes them.
+
+    Returns:
+        A network (B, 3, H, W) in [0, 1] -> [(B, 2048, 1, 1)] that resizes to 299 bilinearly, and the
+        SHA-256 of the file.
 
     Raises:
-        Unavailable: for a file that is missing, another one, or no weights.
+        Unavailable: for a file that is missing or another one.
     """
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise Unavailable(f"Inception weights {file}: {error.strerror}") from None
+    found = hashlib.sha256(raw).hexdigest()
+    if not found.startswith(SHA256):
+        raise Unavailable(
+            f"Inception weights {file} have SHA-256 {found[:8]}..., not {SHA256}...: not that file"
+        )
+
     import torch
     from pytorch_fid import inception
 
     try:
-        with file.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise Unavailable(f"Inception weights {file}: {error.strerror}") from None
-    if not found.startswith(SHA256):
-        raise Unavailable(
-            f"Inception weights {file} have SHA-256 {found[:8]}..., not {SHA256}...: another file"
-        )
+        # the bytes that were verified, not the file again
+        state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError):
+        raise Unavailable(f"Inception weights {file} are not a plain state dict") from None
 
     def from_file(*args: Any, **kwargs: Any) -> Any:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return state
 
-    # pytorch-fid has no argument for a file: it asks this name, which would ask the network.
+    # pytorch-fid has no argument for a file. It asks this name, which would ask torch's cache, load the file
+    # unverified with a full unpickler, or else the network.
     asked = inception.load_state_dict_from_url
     inception.load_state_dict_from_url = from_file
     try:
         with torch.random.fork_rng(devices=[]):
-            net: nn.Module = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
-    except Exception as error:  # whatever torch.load or a misfit raises
-        raise Unavailable(
-            f"Inception weights {file} cannot be loaded: {str(error).splitlines()[0]}"
-        ) from error
+            net: nn.Module = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[WIDTH]])
+    except (RuntimeError, TypeError) as error:
+        line = str(error).splitlines()[0]
+        raise Unavailable(f"Inception weights {file} do not fit pytorch-fid's network: {line}") from None
     finally:
         inception.load_state_dict_from_url = asked
-    return net.eval().requires_grad_(False)
+    return net.eval().requires_grad_(False), found
 
 
 def features(net: nn.Module, images: np.ndarray, device: str) -> np.ndarray:
-    """(n, 2048) float32 of uint8 images (n, C, H, W); one channel is repeated to three."""
+    """Inception features, (n, 2048) float32.
+
+    Args:
+        net: of `load_inception`.
+        images: (n, C, H, W) uint8; one channel is repeated to three.
+        device: where the network runs.
+
+    Raises:
+        Unavailable: for neither one nor three channels.
+    """
     import torch
 
-    rows = []
+    if images.shape[1] not in (1, 3):
+        raise Unavailable(f"Inception takes images of 1 or 3 channels, not {images.shape[1]}")
     net.to(device)
+    rows = []
     with torch.no_grad():
         for start in range(0, len(images), _BATCH):
-            x = (
-                torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH])).to(device).float()
-                / 255
-            )
-            x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+            x = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH]))
+            x = x.to(device).float().div_(255).expand(-1, 3, -1, -1)
             rows.append(net(x)[0].flatten(1).cpu().numpy())
     return np.concatenate(rows)
 
 
 def _both(ev: Evidence) -> tuple[np.ndarray, np.ndarray, int]:
-    made = ev.images_made()["images"]
-    if ev.inception is None:
-        raise Unavailable(f"no Inception weights: give {WEIGHTS} with --inception-weights")
-    n = min(len(made), len(ev.test), MOST)
+    """Features of n samples and n test images, computed once for all metrics of this module."""
+    made = ev.images_made(MOST)["images"]
+    n = min(len(made), len(ev.test))
     if ev.features is None or len(ev.features[0]) != n:
-        net = load_inception(ev.inception)
-        ev.features = (features(net, made[:n], ev.device), _reference(ev, net, n))
+        file = weights_file(ev.inception)
+        if file is None:
+            raise Unavailable(f"no Inception weights: download {URL} and give it with --inception-weights")
+        net, digest = load_inception(file)
+        ev.features = (features(net, made[:n], ev.device), _reference(ev, net, digest, n))
     return (*ev.features, n)
 
 
-def _reference(ev: Evidence, net: nn.Module, n: int) -> np.ndarray:
-    """Features of the first n test images, kept in the cache under all that decides them."""
-    key = f"{ev.data_digest[:16]}-{SHA256}-{_RESIZE}-{n}.npy"
-    path = ev.cache / "inception" / key if ev.cache and ev.data_digest else None
-    if path and path.exists():
-        kept: np.ndarray = np.load(path, allow_pickle=False)
+def _reference(ev: Evidence, net: nn.Module, digest: str, n: int) -> np.ndarray:
+    """Features of n test images, kept in the cache under all that decides them."""
+    if not (ev.cache and ev.data_digest):
+        return features(net, ev.test.images[ev.test_rows(n)], ev.device)
+    kind = ev.device.split(":")[0]  # a GPU's convolutions round otherwise
+    path = ev.cache / "inception" / f"{ev.data_digest[:16]}-{digest[:16]}-{_RECIPE}-{n}-{kind}.npy"
+    kept = _read(path)
+    if kept is not None and kept.shape == (n, WIDTH):
         return kept
-    found = features(net, np.asarray(ev.test.images[:n]), ev.device)
-    if path:
+    found = features(net, ev.test.images[ev.test_rows(n)], ev.device)
+    new = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{os.getpid()}-{path.name}")
         np.save(new, found)
         new.replace(path)
+    except OSError:  # a cache that cannot be written costs time, nothing else
+        with contextlib.suppress(OSError):
+            new.unlink()
     return found
 
 
+def _read(path: Path) -> np.ndarray | None:
+    try:
+        kept: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return kept
+
+
 def fid(ev: Evidence) -> dict[str, float]:
-    """FID of the first n samples (8-bit) against the first n test images; n is in the column's name."""
+    """FID of n samples (8-bit) against n test images, n = min(10,000, test, samples), in the column's name.
+
+    Biased upwards for small n: compare equal n only, and below n = 2048 rather look at KID.
+    """
     made, real, n = _both(ev)
-    return {f"fid_{n}_test": frechet(made, real)}
+    return {f"fid_{n}_test": frechet_features(made, real)}
 
 
 def kernel(ev: Evidence) -> dict[str, float]:
-    """KID over the same features, whole sets; the one to trust for small n."""
+    """KID over the same features, whole sets; unbiased, so the one to trust for small n."""
     made, real, n = _both(ev)
     return {f"kid_{n}_test": kid(made, real)}
 
 
+def _blank_fid(ev: Evidence) -> str:
+    return f"fid_{min(MOST, len(ev.test))}_test"
+
+
+def _blank_kid(ev: Evidence) -> str:
+    return f"kid_{min(MOST, len(ev.test))}_test"
+
+
 METRICS = (
-    Metric("fid", "FID", "", "lower", ("samples", "Inception weights"), fid),
-    Metric("kid", "KID", "", "lower", ("samples", "Inception weights"), kernel),
+    Metric("fid", "FID", "", "lower", ("samples", "Inception weights"), fid, _blank_fid),
+    Metric("kid", "KID", "", "lower", ("samples", "Inception weights"), kernel, _blank_kid),
 )

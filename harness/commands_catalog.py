@@ -1,0 +1,200 @@
+"""Commands on what there is: methods, tasks, networks, metrics; and the conformance tests."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from harness import printing
+from harness.errors import DfkdError
+from harness.options import DataRoot, Json, complete_method, complete_task
+
+
+def methods(
+    method: Annotated[
+        str | None, typer.Argument(help="Show this method's settings.", autocompletion=complete_method)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the methods, a broken plug-in with its error, or the settings of one."""
+    from harness import registry
+
+    names = [method] if method else registry.methods.names()
+    if method:
+        registry.methods.get(method)
+    found = [_method(name) for name in names]
+    if as_json:
+        printing.dump(found)
+    elif method:
+        print(f"{method}: {found[0]['title']}. {found[0]['paper']}\n")
+        printing.table(
+            [
+                {
+                    "setting": k,
+                    "default": printing.cell(s["default"]),
+                    "what": s["help"],
+                    "allowed": _allowed(s),
+                }
+                for k, s in found[0]["settings"].items()
+            ]
+        )
+    else:
+        printing.table(
+            [
+                {
+                    "method": m["name"],
+                    "title": m["title"],
+                    "year": m["year"] or "",
+                    "sees": "real images" if m["reference"] else "no data" if not m["error"] else "",
+                    "needs": "; ".join(m["needs"]),
+                    "paper, or why it cannot be used": m["error"] or m["paper"],
+                }
+                for m in found
+            ]
+        )
+
+
+def _method(name: str) -> dict[str, Any]:
+    from harness import registry
+    from harness.config import settings_of
+
+    cls, error = registry.methods.error_or(name)
+    about: dict[str, Any] = {"name": name, "title": "", "paper": "", "year": 0, "version": 0}
+    about |= {"reference": False, "needs": (), "presets": {}, "settings": {}, "error": error}
+    if cls is None:
+        return about
+    about |= {"title": cls.TITLE, "paper": cls.PAPER, "year": cls.YEAR, "version": cls.VERSION}
+    about |= {"reference": cls.USES_DATA, "needs": cls.NEEDS, "presets": cls.PRESETS}
+    for key, (default, meta) in settings_of(cls.HP).items():
+        space = meta.space._asdict() if meta.space else None
+        about["settings"][key] = {
+            "default": default,
+            "help": meta.help,
+            "term": meta.term,
+            "off": meta.off,
+            "low": meta.low,
+            "choices": meta.choices,
+            "space": space,
+        }
+    return about
+
+
+def _allowed(setting: dict[str, Any]) -> str:
+    if setting["choices"]:
+        return ", ".join(map(str, setting["choices"]))
+    low = "" if setting["low"] is None else f"from {setting['low']:g}"
+    return low + (f"; {setting['off']:g} turns {setting['term']} off" if setting["term"] else "")
+
+
+def tasks(
+    download: Annotated[
+        str | None, typer.Option(help="Fetch the files of this task.", autocompletion=complete_task)
+    ] = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """List the built-in tasks, or fetch the files of one."""
+    from harness import data
+
+    if download:
+        got = data.load(download, data_root, download=True)
+        sizes = {"train": len(got.train), "test": len(got.test), "digest": got.digest}
+        printing.dump({"name": download, **sizes}) if as_json else print(
+            f"{download}: {sizes['train']} training and {sizes['test']} test images, digest {got.digest[:12]}"
+        )
+        return
+    found = [data.describe(name) for name in data.names()]
+    if as_json:
+        printing.dump([vars(t) | {"K": t.K} for t in found])
+        return
+    rows: list[dict[str, Any]] = [
+        {
+            "task": t.name,
+            "version": t.version,
+            "image": "x".join(map(str, t.shape)),
+            "classes": t.K,
+            "bears": ", ".join(sorted(t.augment)),
+        }
+        for t in found
+    ]
+    own = {"task": "folder:/path?side=32", "version": data.version("folder:"), "image": "yours"}
+    printing.table([*rows, {**own, "classes": "", "bears": ""}])
+
+
+def nets(as_json: Json = False) -> None:
+    """List the networks with parameters and feature width, for 3 x 32 x 32 images and K = 10."""
+    from dataclasses import asdict
+
+    from harness import data, registry
+    from harness.nets.base import spec
+
+    task = data.describe("cifar10")
+    found = [spec(name, task) for name in registry.nets.names()]
+    if as_json:
+        printing.dump([asdict(s) | {"has_bn": s.has_bn} for s in found])
+        return
+    printing.table(
+        [
+            {
+                "net": s.name,
+                "parameters": f"{s.params:,}",
+                "feature width": s.width,
+                "BatchNorm layers": len(s.bn_channels),
+                "stages": " ".join("x".join(map(str, stage)) for stage in s.stages),
+            }
+            for s in found
+        ]
+    )
+
+
+def metrics(as_json: Json = False) -> None:
+    """List the metrics: unit, which way is better, what each needs."""
+    from harness.metrics.base import all_metrics
+
+    rows = [
+        {"metric": m.name, "title": m.title, "unit": m.unit, "better": m.better, "needs": m.needs}
+        for m in all_metrics().values()
+    ]
+    printing.dump(rows) if as_json else printing.table(rows)
+
+
+def check(
+    method: Annotated[
+        str | None,
+        typer.Argument(help="Which method, of ours or a plug-in's.", autocompletion=complete_method),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every registered method.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the conformance tests on a method; exit status 1 where one fails."""
+    from harness import registry
+    from harness.check import check as verdicts_on
+
+    if every == bool(method):
+        raise DfkdError("dfkd check: name one METHOD, or say --all")
+    rows: list[dict[str, Any]] = []
+    for name in registry.methods.names() if every else [str(method)]:
+        error = registry.methods.error_or(name)[1] if every else ""
+        if error:
+            rows.append({"method": name, "check": "import", "error": error, "seconds": 0.0})
+        else:
+            rows += [v._asdict() for v in verdicts_on(name)]
+    bad = sum(bool(row["error"]) for row in rows)
+    if as_json:
+        printing.dump(rows)
+    else:
+        printing.table(
+            [
+                {
+                    "method": r["method"],
+                    "check": r["check"],
+                    "s": f"{r['seconds']:.1f}",
+                    "": r["error"] or "ok",
+                }
+                for r in rows
+            ]
+        )
+        print(f"\n{len(rows) - bad} of {len(rows)} checks passed")
+    if bad:
+        raise typer.Exit(1)

@@ -1,0 +1,153 @@
+"""Commands on a grid's trials: run them, list them, say where they stand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness import printing
+from harness.options import (
+    OUT,
+    Chosen,
+    DataRoot,
+    Inception,
+    Json,
+    NoMLflow,
+    Out,
+    Teachers,
+    Uri,
+    on_grid,
+)
+
+if TYPE_CHECKING:
+    from harness.config import Trial
+
+
+@on_grid
+def run(
+    chosen: Chosen,
+    workers: Annotated[
+        int | None, typer.Option(help="Trials at a time; what fits by default; 0 runs here, without Ray.")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float, typer.Option(help="GPUs of each trial: a share such as 0.5, or a whole number.")
+    ] = 0.0,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster that this machine belongs to: HOST:PORT or auto.")
+    ] = None,
+    retry: Annotated[
+        list[str] | None, typer.Option(help="failed: run failed and skipped trials again.")
+    ] = None,
+    out: Out = OUT,
+    data_root: DataRoot = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch data sets that are missing.")] = False,
+    teachers: Teachers = None,
+    inception_weights: Inception = None,
+    tracking_uri: Uri = None,
+    no_mlflow: NoMLflow = False,
+) -> None:
+    """Run what is missing of a grid, then print its table and write its report."""
+    from harness.progress import Progress
+    from harness.results import Results
+    from harness.rundir import Dirs
+    from harness.schedule import run_trials
+    from harness.tracker import Tracker
+
+    tracker = None if no_mlflow else Tracker(tracking_uri, out, chosen.grid.name)
+    if download:
+        _download(chosen.grid.tasks, data_root)
+    teachers_dir = teachers or out / "teachers"
+    summary = run_trials(
+        chosen.trials,
+        out,
+        workers=workers,
+        gpus_per_trial=gpus_per_trial,
+        address=address,
+        data_root=data_root,
+        teachers_dir=teachers_dir,
+        inception=inception_weights,
+        tracker=tracker,
+        retry=tuple(retry or ()),
+        progress=Progress(),
+    )
+    printing.note(str(summary))
+    if summary.interrupted:
+        raise typer.Exit(130)
+    if tracker and not tracker.failed:
+        complete(tracker, chosen, out, tracking_uri)
+    found = Results(chosen.grid, chosen.trials, Dirs(out), out, teachers_dir)
+    print(found.text())
+    print(f"report: {found.report()['html']}")
+    if summary.failed or summary.busy or summary.open:
+        raise typer.Exit(1)
+
+
+def complete(tracker: Any, chosen: Chosen, out: Path, uri: str | None) -> None:
+    """Bring MLflow up to the directories; loads it only where it may lack something."""
+    from harness.errors import DfkdError
+    from harness.rundir import Dirs
+    from harness.tracker import needs_sync
+
+    if needs_sync(chosen.trials, Dirs(out), uri, chosen.grid.name):
+        try:
+            tracker.sync(chosen.trials, Dirs(out))
+        except DfkdError as error:
+            printing.note(f"{error}; `dfkd sync` completes the record")
+
+
+def _download(tasks: tuple[str, ...], root: Path | None) -> None:
+    from harness import data
+
+    for task in tasks:
+        data.load(task, root, download=True)
+
+
+@on_grid
+def list_(chosen: Chosen, as_json: Json = False) -> None:
+    """List the trials of a grid; needs neither data nor teacher."""
+    if as_json:
+        printing.dump([{"id": t.id, **t.model_dump(mode="json")} for t in chosen.trials])
+        return
+    printing.table([_identity(t) | {"budget": str(t.budget)} for t in chosen.trials])
+    teachers = {(t.task, t.teacher, t.teacher_seed, t.teacher_digest) for t in chosen.trials}
+    print(f"\n{len(chosen.trials)} trials, {len(teachers)} teacher{'s' if len(teachers) > 1 else ''}")
+
+
+def _identity(trial: Trial) -> dict[str, Any]:
+    return {
+        "trial": trial.id,
+        "row": trial.label or trial.method,
+        "task": trial.task,
+        "pair": f"{trial.teacher}->{trial.student}",
+        "teacher seed": trial.teacher_seed,
+        "seed": trial.seed,
+    }
+
+
+@on_grid
+def status(chosen: Chosen, out: Out = OUT, as_json: Json = False) -> None:
+    """Say where each trial of a grid stands, and why those without a number have none."""
+    from harness.rundir import Dirs
+
+    rows = []
+    for trial in chosen.trials:
+        run = Dirs(out).run(trial)
+        stands, curve = run.status(), run.curve()
+        failure = None if stands in ("done", "running") else run.failure()
+        share = curve[-1]["point"] / trial.points if curve else 0.0
+        facts: dict[str, Any] = {
+            "status": stands,
+            "done": 100.0 if stands == "done" else round(100.0 * min(1.0, share), 1),
+            "top1": curve[-1].get("top1") if curve else None,
+            "reason": failure["reason"] if failure else "",
+        }
+        rows.append(_identity(trial) | facts)
+    if as_json:
+        printing.dump(rows)
+        return
+    printing.table([{("done %" if k == "done" else k): v for k, v in row.items()} for row in rows])
+    counts = Counter(row["status"] for row in rows)
+    print(f"\n{len(rows)} trials: " + ", ".join(f"{n} {name}" for name, n in counts.most_common()))

@@ -1,0 +1,266 @@
+"""From a grid file and the command line to trials: load, override, expand. Loads no torch where it can."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from harness import remember
+from harness.config import Budget, Grid, Trial, one_line, settings_of
+from harness.errors import DfkdError, unknown
+
+_T = TypeVar("_T")
+
+
+class Set(NamedTuple):
+    """One ``--set name.setting=v1,v2``."""
+
+    name: str
+    setting: str
+    values: tuple[str, ...]
+
+
+def known() -> list[str]:
+    """Names of the grids in ``benchmarks/``."""
+    return sorted(p.stem for f in _folders() for p in f.glob("*.py") if p.stem != "__init__")
+
+
+def _folders() -> list[Path]:
+    spec = find_spec("benchmarks")
+    return [Path(f) for f in (spec and spec.submodule_search_locations) or ()]
+
+
+def find(given: str) -> Path:
+    """The file that a GRID argument means: a path, or the bare name of one in ``benchmarks/``.
+
+    Raises:
+        DfkdError: when there is none.
+    """
+    path = Path(given)
+    if path.is_file():
+        return path
+    if path.suffix == ".py" or len(path.parts) > 1:
+        what = "is a folder, not a grid file" if path.is_dir() else "does not exist"
+        raise DfkdError(f"grid {path} {what}; in benchmarks/: {', '.join(known()) or 'none'}")
+    for folder in _folders():
+        if (file := folder / f"{given}.py").is_file() and given != "__init__":
+            return file
+    raise unknown("grid", given, known())
+
+
+def load(given: str | Path) -> Grid:
+    """The GRID of a file, named after it.
+
+    Raises:
+        DfkdError: for a missing file, one that is no Python, or one whose GRID is missing or wrong.
+    """
+    path = find(str(given))
+    space: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), space)
+    except OSError as error:
+        raise DfkdError(f"grid {path} cannot be read: {error.strerror or error}") from None
+    except SyntaxError as error:
+        raise DfkdError(f"grid {path}, line {error.lineno or '?'}: {error.msg}") from None
+    except ValidationError as error:
+        raise DfkdError(f"grid {path}: {one_line(error)}") from None
+    except Exception as error:  # noqa: BLE001 - a grid file is input: whatever it raises is one line
+        line = next(
+            (
+                f.lineno
+                for f in reversed(traceback.extract_tb(error.__traceback__))
+                if f.filename == str(path)
+            ),
+            "?",
+        )
+        text = (str(error).splitlines() or [""])[0]
+        raise DfkdError(f"grid {path}, line {line}: {type(error).__name__}: {text}") from None
+    if "GRID" not in space:
+        raise DfkdError(f"grid {path} defines no GRID: write GRID = Grid(...)")
+    grid = space["GRID"]
+    if not isinstance(grid, Grid):
+        raise DfkdError(f"grid {path}: GRID is a {type(grid).__name__}, not a harness.config.Grid")
+    return grid.model_copy(update={"name": path.stem})
+
+
+def trials(grid: Grid) -> list[Trial]:
+    """The grid's trials, as `Grid.trials` gives them; without torch where they were asked for before.
+
+    Raises:
+        DfkdError: as `Grid.trials`.
+    """
+    found = remember.by_code(f"trials {grid!r}", lambda: [t.model_dump(mode="json") for t in grid.trials()])
+    return [Trial.model_validate(fields) for fields in found]
+
+
+def override(
+    grid: Grid,
+    *,
+    methods: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    tasks: Sequence[str] = (),
+    pairs: Sequence[tuple[str, str]] = (),
+    budget: Budget | None = None,
+    sets: Sequence[Set] = (),
+    precision: str | None = None,
+    compile: bool | None = None,
+) -> Grid:
+    """The grid with what the command line changes; empty and None change nothing.
+
+    Args:
+        grid: as it was loaded.
+        methods: rows to keep, by label or by method; a registered method that has no row gets one.
+        seeds: instead of the grid's.
+        tasks: the same.
+        pairs: the same.
+        budget: for every row, those with one of their own too.
+        sets: a row of each value, ``cpsc beta=0`` and ``cpsc beta=1``; several multiply. What names a row
+            outdoes what names a method, which outdoes ``*``.
+        precision: instead of the grid's.
+        compile: the same.
+
+    Raises:
+        DfkdError: for a row, method or setting that is not there, or an illegal value.
+    """
+    changes: dict[str, Any] = {
+        "seeds": tuple(seeds), "tasks": tuple(tasks), "pairs": tuple(pairs), "precision": precision,
+        "compile": compile,
+    }  # fmt: skip
+    changes = {k: v for k, v in changes.items() if v not in ((), None)}
+    budgets = dict(grid.budgets)
+    if budget is not None:
+        changes["budget"], budgets = budget, {}
+    if methods or sets:
+        rows = {label: (label, row) for label, row in _picked(grid, methods).items()}
+        if sets:
+            rows = _multiplied(rows, sets)
+        kept = {method for _, (method, _) in rows.values()}
+        changes["variants"] = {label: row for label, (_, row) in rows.items()}
+        changes["settings"] = {k: v for k, v in grid.settings.items() if k == "*" or k in kept}
+        budgets = {label: budgets[was] for label, (was, _) in rows.items() if was in budgets}
+    try:
+        return Grid(**(dict(grid) | changes | {"budgets": budgets}))
+    except ValidationError as error:
+        raise DfkdError(one_line(error)) from None
+
+
+_Row = tuple[str, dict[str, Any]]
+
+
+def _picked(grid: Grid, methods: Sequence[str]) -> dict[str, _Row]:
+    if not methods:
+        return grid.rows()
+    from harness import registry
+
+    registered = registry.methods.names()
+    rows = {m: (m, {}) for m in registered} if grid.variants == "all" else dict(grid.variants)
+    picked: dict[str, _Row] = {}
+    for name in methods:
+        if name in rows:
+            found = {name: rows[name]}
+        else:
+            found = {label: row for label, row in rows.items() if row[0] == name}
+        if not found:
+            if name not in registered:
+                raise unknown("row or method", name, {*rows, *registered})
+            found = {name: (name, {})}
+        picked |= found
+    return picked
+
+
+def _multiplied(rows: dict[str, tuple[str, _Row]], sets: Sequence[Set]) -> dict[str, tuple[str, _Row]]:
+    """New label -> (label before, row)."""
+    by_method = {method for _, (method, _) in rows.values()}
+    for each in sets:
+        if each.name != "*" and each.name not in rows and each.name not in by_method:
+            raise unknown("row or method in --set", each.name, {*rows, *by_method, "*"})
+    common = {e.setting for e in sets if e.name == "*"}
+    owners = {method: _settings(method) for method in by_method} if common else {}
+    for setting in sorted(common):
+        if not any(setting in names for names in owners.values()):
+            raise unknown("setting of any row", setting, set().union(*owners.values()))
+    made: dict[str, tuple[str, _Row]] = {}
+    for label, (was, (method, own)) in rows.items():
+        axes: dict[str, tuple[str, ...]] = {}
+        for rank in range(3):
+            for each in sets:
+                if rank == _rank(each.name, label, method, rows) and (rank or each.setting in owners[method]):
+                    axes[each.setting] = each.values
+        for values in product(*axes.values()):
+            given = dict(zip(axes, values, strict=True))
+            name = " ".join([label, *(f"{k}={v}" for k, v in given.items())])
+            made[name] = (was, (method, own | given))
+    return made
+
+
+def _rank(name: str, label: str, method: str, labels: Iterable[str]) -> int | None:
+    """How closely a ``--set`` means a row: 2 by its label, 1 by its method, 0 by ``*``; None not at all."""
+    if name == "*":
+        return 0
+    if name in labels:
+        return 2 if name == label else None
+    return 1 if name == method else None
+
+
+def _settings(method: str) -> set[str]:
+    from harness import registry
+
+    return set(settings_of(registry.methods.get(method).HP))
+
+
+def parse_set(text: str) -> Set:
+    """Read ``name.setting=v1,v2``.
+
+    Raises:
+        DfkdError: for anything else.
+    """
+    target, equals, values = text.partition("=")
+    name, dot, setting = target.rpartition(".")
+    listed = words(values)
+    if not (equals and dot and name and setting and listed):
+        raise DfkdError(f"--set {text!r} is not NAME.SETTING=VALUE[,VALUE...] (say cpsc.beta=0,1)")
+    return Set(name.strip(), setting.strip(), tuple(listed))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read ``0,1,2``, ``0-4`` or a mixture.
+
+    Raises:
+        DfkdError: for anything else.
+    """
+    found: list[int] = []
+    for part in words(text):
+        first, dash, last = part.partition("-")
+        if not (first.isdecimal() and (last.isdecimal() if dash else True)):
+            raise DfkdError(f"--seeds {text!r} is not a list like 0,1,2 or a range like 0-4")
+        found += range(int(first), int(last or first) + 1)
+    if not found:
+        raise DfkdError(f"--seeds {text!r} names no seed")
+    return _once(found)
+
+
+def parse_pair(text: str) -> tuple[str, str]:
+    """Read ``teacher:student``.
+
+    Raises:
+        DfkdError: for anything else.
+    """
+    teacher, _, student = text.partition(":")
+    if not teacher or not student or ":" in student:
+        raise DfkdError(f"--pair {text!r} is not TEACHER:STUDENT (say wrn16_2:wrn16_1)")
+    return teacher, student
+
+
+def words(text: str) -> list[str]:
+    """The parts of a list written with commas, each once."""
+    return _once([part.strip() for part in text.split(",") if part.strip()])
+
+
+def _once(values: Iterable[_T]) -> list[_T]:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,114 @@
+"""Add metrics to a finished trial: rebuilt from its files, its images drawn again, nothing trained."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from harness.compute import own_globals
+from harness.config import seed_for
+from harness.errors import DfkdError
+from harness.evaluate import Examiner, draw_samples, evidence, how_many
+from harness.metrics.base import all_metrics, evaluate
+from harness.rundir import Run
+from harness.trial import Job, build
+
+
+def measure(
+    run: Run,
+    names: Sequence[str],
+    *,
+    teachers_dir: Path,
+    data_root: Path | None = None,
+    inception: Path | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Measure and put the numbers into ``result.json``, atomically.
+
+    Args:
+        run: of a trial that is done.
+        names: metrics, of `harness.metrics.base.all_metrics`.
+        teachers_dir: with the trial's teacher.
+        data_root: see `harness.data.data_root`.
+        inception: weights, for FID and KID.
+        device: where.
+
+    Returns:
+        The whole result. A number that is there already stays where the metric cannot be had now.
+
+    Raises:
+        DfkdError: for a trial that is not done or running, a teacher or data other than the trial's, files
+            that are missing, or a student whose accuracy is not the recorded one.
+    """
+    with run.lock():
+        result = run.result()
+        if result is None:
+            raise DfkdError(f"trial {run.id} ({run.trial.cell}) is {run.settled()}: nothing to measure")
+        with own_globals(seed_for(run.trial.seed, "train"), run.trial.cpus):
+            job = build(run.trial, data_root=data_root, teachers_dir=teachers_dir, device=device)
+            _same_origin(job, result["provenance"])
+            _restore(job, run.path / "final")
+            examiner = Examiner(job.data, job.problem.teacher, job.problem.compute)
+            seen = examiner(job.problem.student)
+            _same_student(seen["top1"], result["metrics"].get("top1"), len(job.data.test))
+            n = how_many(inception, len(job.data.test))
+            drawn = draw_samples(job.method, run.trial.seed, n, examiner)
+            numbers, unavailable, warnings = evaluate(
+                evidence(examiner, drawn[0] if drawn else None, result["spend"], inception), names
+            )
+        old = {k: v for k, v in result.get("unavailable", {}).items() if k not in numbers}
+        result = result | {
+            "metrics": result["metrics"] | numbers,
+            "unavailable": old | unavailable,
+            "warnings": list(dict.fromkeys([*result.get("warnings", ()), *warnings])),
+        }
+        run.write_json("result.json", result)
+    return result
+
+
+def check_names(names: Sequence[str]) -> list[str]:
+    """The names, or every metric's for none.
+
+    Raises:
+        DfkdError: for an unknown one.
+    """
+    from harness.errors import unknown
+
+    known = all_metrics()
+    for name in names:
+        if name not in known:
+            raise unknown("metric", name, known)
+    return list(names or known)
+
+
+def _same_origin(job: Job, provenance: dict[str, Any]) -> None:
+    for what, now in (("teacher", job.card.digest), ("data", job.data.digest)):
+        was = str(provenance.get(f"{what}_digest", ""))
+        if was and was != now:
+            raise DfkdError(f"{what} was {was[:12]} when the trial ran, is {now[:12]}: run the trial anew")
+
+
+def _restore(job: Job, final: Path) -> None:
+    """The student and what makes its images, as they were at the last point."""
+    try:
+        student = load_file(final / "student.safetensors")
+        state = torch.load(final / "parts.pt", map_location="cpu", weights_only=True)
+        job.method.S.load_state_dict(student)
+        for name, part in job.method.parts.items():
+            part.load_state_dict(state["parts"][name])
+        job.method.load_extra_state(state["extra"])
+    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DfkdError(f"{final} cannot be read: {line}") from error
+
+
+def _same_student(now: float, was: float | None, n: int) -> None:
+    # Other hardware may turn a few close calls; more than that is another network.
+    if was is not None and abs(now - was) > max(0.5, 200.0 / n):
+        raise DfkdError(f"the stored student gets {now:.2f} %, the result says {was:.2f} %: damaged files")

@@ -1,0 +1,166 @@
+"""What commands share: their options, shell completion, and the choice of a grid's trials."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.config import Grid, Trial
+
+
+def complete_grid(incomplete: str) -> list[str]:
+    """Names of the grids in ``benchmarks/``; a path is the shell's business."""
+    from harness import grids
+
+    return grids.known()
+
+
+def complete_method(incomplete: str) -> list[str]:
+    """Registered methods; the last of a list written with commas."""
+    from harness import registry
+
+    head, comma, _ = incomplete.rpartition(",")
+    return [f"{head}{comma}{name}" for name in registry.methods.names()]
+
+
+def complete_task(incomplete: str) -> list[str]:
+    """Built-in tasks."""
+    from harness import data
+
+    return data.names()
+
+
+def complete_net(incomplete: str) -> list[str]:
+    """Networks."""
+    from harness import registry, remember
+
+    return list(remember.by_code("nets", registry.nets.names))
+
+
+def complete_pair(incomplete: str) -> list[str]:
+    """``teacher:student``, one half at a time."""
+    head, colon, _ = incomplete.partition(":")
+    return [f"{head}:{n}" if colon else f"{n}:" for n in complete_net(incomplete)]
+
+
+Out = Annotated[
+    Path, typer.Option(envvar="DFKD_OUT", help="Folder of trials, teachers, MLflow's database and reports.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Where data sets lie; else DFKD_DATA_ROOT, else the user's cache.")
+]
+Teachers = Annotated[Path | None, typer.Option(help="Where teachers lie; OUT/teachers by default.")]
+Inception = Annotated[
+    Path | None, typer.Option(help="Weights of pytorch-fid's InceptionV3, for FID and KID.")
+]
+Uri = Annotated[
+    str | None, typer.Option(help="MLflow's tracking URI; by default the SQLite file OUT/mlflow.db.")
+]
+NoMLflow = Annotated[bool, typer.Option("--no-mlflow", help="Tell MLflow nothing.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")]
+Origin = Annotated[
+    Literal["store", "mlflow"], typer.Option("--from", help="Read trial directories, or MLflow.")
+]
+
+OUT = Path("runs")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A grid as the command line changed it, and its trials."""
+
+    grid: Grid
+    trials: list[Trial]
+
+
+def choose(
+    grid: Annotated[
+        str,
+        typer.Argument(
+            metavar="GRID",
+            help="A file that defines GRID, or the name of one in benchmarks/.",
+            autocompletion=complete_grid,
+        ),
+    ],
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows to keep, by label or method: a,b; a method without a row gets one.",
+            autocompletion=complete_method,
+        ),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds instead of the grid's: 0,1,2 or 0-4.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Task instead of the grid's; may be repeated.", autocompletion=complete_task),
+    ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="TEACHER:STUDENT instead of the grid's pairs; may be repeated.",
+            autocompletion=complete_pair,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Budget of every row: 300:rounds, 1e4:student_updates or 5e12:flops.")
+    ] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ROW.SETTING=V1,V2: a row of each value; ROW is a label, a method or *; may be repeated."
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"] | None, typer.Option(help="Precision of the networks.")
+    ] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Whether networks go through torch.compile.")
+    ] = None,
+) -> Chosen:
+    """Load a grid, override it, expand it.
+
+    Raises:
+        DfkdError: for anything that is wrong with either.
+    """
+    from harness import grids
+    from harness.config import Budget
+    from harness.errors import DfkdError
+
+    found = grids.override(
+        grids.load(grid),
+        methods=grids.words(methods or ""),
+        seeds=grids.parse_seeds(seeds) if seeds is not None else (),
+        tasks=task or (),
+        pairs=[grids.parse_pair(p) for p in pair or ()],
+        budget=Budget.parse(budget) if budget is not None else None,
+        sets=[grids.parse_set(s) for s in set or ()],
+        precision=precision,
+        compile=compile,
+    )
+    trials = grids.trials(found)
+    if not trials:
+        raise DfkdError(f"grid {grid} has no trial: it has no variant that can be run")
+    return Chosen(found, trials)
+
+
+def on_grid(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command on a `Chosen`, its first parameter, one on GRID with the options that override it."""
+    shared = inspect.signature(choose, eval_str=True).parameters
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+    def called(**given: Any) -> None:
+        chosen = choose(**{name: given.pop(name) for name in shared})
+        command(chosen, **given)
+
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*shared.values(), *own)]
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {p.name: p.annotation for p in parameters}
+    called.__name__, called.__doc__ = command.__name__, command.__doc__
+    return called

@@ -1,0 +1,99 @@
+"""Results of a grid read back: from the trial directories or from MLflow, as tables and as a report."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import DfkdError
+from harness.rundir import Dirs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.config import Grid, Trial
+    from harness.store import MLflow
+
+
+def source(out: Path, origin: str, uri: str | None, experiment: str) -> Dirs | MLflow:
+    """Where results come from: ``store``, the directories, or ``mlflow``.
+
+    Raises:
+        DfkdError: for a URI that cannot be one.
+    """
+    if origin == "store":
+        return Dirs(out)
+    from harness.place import resolve_uri
+    from harness.store import MLflow
+
+    return MLflow(resolve_uri(uri, out), experiment)
+
+
+@dataclass
+class Results:
+    """What is known of a grid's trials; each table is read once.
+
+    Attributes:
+        teachers_dir: with today's teachers, against which results go stale.
+    """
+
+    grid: Grid
+    trials: Sequence[Trial]
+    source: Dirs | MLflow
+    out: Path
+    teachers_dir: Path
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """`harness.frames.frame` and ``classes``, the number of each task's classes (NaN where unknown)."""
+        from harness.frames import frame
+        from harness.stale import Staleness
+
+        found = frame(self.trials, self.source, Staleness(self.teachers_dir))
+        return found.assign(classes=[_classes(trial.task) for trial in self.trials])
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """`harness.frames.curves`."""
+        from harness.frames import curves
+
+        return curves(self.trials, self.source)
+
+    def text(self) -> str:
+        """The main table for a terminal."""
+        tables = importlib.import_module("reports.tables")
+        return str(tables.to_text(tables.main(self.frame, self.curves)))
+
+    def report(self, formats: Sequence[str] = ("html", "md", "csv")) -> dict[str, Path]:
+        """Write the report under ``<out>/reports/<grid>/``.
+
+        Returns:
+            Format -> file.
+
+        Raises:
+            DfkdError: for an unknown format, or a folder that cannot be written.
+        """
+        page = importlib.import_module("reports.page")
+        folder = Path(self.out) / "reports" / self.grid.name
+        samples = self.source.samples
+        try:
+            written: dict[str, Path] = page.write(
+                self.grid.name, self.grid.note, self.frame, self.curves, samples, folder, formats
+            )
+        except OSError as error:
+            raise DfkdError(f"--out: {folder} cannot be written: {error.strerror or error}") from error
+        return written
+
+
+def _classes(task: str) -> float:
+    from harness import data
+
+    try:
+        return float(data.describe(task).K)
+    except DfkdError:  # a folder that is not here
+        return math.nan
