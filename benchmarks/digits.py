@@ -1,4 +1,4 @@
-"""The demo: every registered method on scikit-learn's real handwritten digits, 8 x 8, three seeds.
+"""The demo: every registered method on scikit-learn's real handwritten digits (8 x 8), three seeds.
 
 Run:    make demo          (or: dfkd run benchmarks/digits.py)
 """
@@ -11,9 +11,17 @@ GRID = Grid(
     variants="all",
     settings={
         "*": {"batch": 128},
-        "cpsc": {"g_steps": 1, "s_steps": 2, "alpha": 1.0},
+        "dafl": {"oh": 1.0, "a": 0.1},
+        "dfad": {"schedule": "off"},
+        "cpsc": {"g_steps": 2, "s_steps": 5, "alpha": 1.0, "beta": 0.1},
     },
     seeds=(0, 1, 2),
-    budget=Budget(amount=400, unit="rounds"),
-    points=25,
+    budget=Budget(amount=200, unit="rounds"),
+    budgets={
+        "scratch": Budget(amount=600, unit="rounds"),
+        "kd": Budget(amount=600, unit="rounds"),
+        "dafl": Budget(amount=1500, unit="rounds"),
+        "dfad": Budget(amount=220, unit="rounds"),
+    },
+    points=40,
 )

@@ -114,10 +114,10 @@ class Board:
         if self.progress:
             self.progress.end(trial, status, _told(run, cause))
 
-    def close(self) -> None:
-        """No worker is left: what still counts as running was killed."""
+    def close(self, cause: str) -> None:
+        """No worker is left: what still counts as running was killed, by ``cause``."""
         for id in sorted(self.running):
-            self.ended(id, "", "interrupted by Ctrl-C or SIGTERM")
+            self.ended(id, "", cause)
         if self.tracker:
             self.tracker.close()
         if self.progress:

@@ -109,7 +109,7 @@ def measure(
     bad = 0
     for i, run in enumerate(done, 1):
         try:
-            found = measured(
+            numbers, missing = measured(
                 run,
                 names,
                 teachers_dir=teachers or out / "teachers",
@@ -117,8 +117,8 @@ def measure(
                 inception=inception_weights,
                 device=device,
             )
-            missing = {k: v for k, v in found["unavailable"].items() if k in names}
-            text = "; ".join(f"no {k}: {v}" for k, v in missing.items()) or "measured"
+            told = [f"{k} {v:.5g}" for k, v in numbers.items()]
+            text = "; ".join([*told, *(f"no {k}: {v}" for k, v in missing.items())])
         except DfkdError as error:
             text, bad = str(error), bad + 1
         printing.note(f"[{i}/{len(done)}] {run.trial.cell}: {text}")

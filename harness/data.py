@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import digests, folder
 from harness.errors import DfkdError, unknown
+from harness.tasks import KNOWN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +38,7 @@ class Split:
         import torch
 
         # copies, so that a slice never shares the split's memory (which may be a read-only map)
-        x = torch.from_numpy(np.array(self.images[index])).to(device).float().div_(255)
+        x = torch.from_numpy(np.array(self.images[index], order="C")).to(device).float().div_(255)
         return x, torch.from_numpy(np.array(self.labels[index])).to(device)
 
 
@@ -57,36 +59,6 @@ class TaskData:
 Arrays = tuple["np.ndarray", "np.ndarray", "np.ndarray", "np.ndarray"]
 #: (root, download) -> (train images and labels, test images and labels), the files they were read from
 Opener = Callable[[Path, bool], tuple[Arrays, list[Path]]]
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What is known of a built-in task without its files."""
-
-    version: int
-    channels: int
-    side: int
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augment: frozenset[str]
-    open: Opener
-
-
-_DIGITS = tuple("0123456789")
-_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_CIFAR100 = tuple(
-    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel "
-    "can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur "
-    "dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion "
-    "lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree "
-    "pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea "
-    "seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table "
-    "tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman "
-    "worm".split()
-)
-_TINY = tuple(f"class{k:03d}" for k in range(200))
-_PAD, _FLIP = frozenset({"pad"}), frozenset({"pad", "flip"})
 
 
 def _digits(side: int) -> Opener:
@@ -156,36 +128,19 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
-def _tiny(root: Path, download: bool) -> tuple[Arrays, list[Path]]:
-    from harness.folder import tiny_imagenet
-
-    return tiny_imagenet(root, download)
-
-
-_TASKS: dict[str, _Known] = {
-    "digits": _Known(1, 1, 8, _DIGITS, (0.3035,), (0.3743,), _PAD, _digits(8)),
-    "digits16": _Known(1, 1, 16, _DIGITS, (0.3035,), (0.3171,), _PAD, _digits(16)),
-    "mnist": _Known(1, 1, 28, _DIGITS, (0.1307,), (0.3081,), _PAD, _torchvision("mnist")),
-    "cifar10": _Known(
-        1, 3, 32, _CIFAR10, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), _FLIP, _torchvision("cifar10")
-    ),
-    "cifar100": _Known(
-        1,
-        3,
-        32,
-        _CIFAR100,
-        (0.5071, 0.4867, 0.4408),
-        (0.2675, 0.2565, 0.2761),
-        _FLIP,
-        _torchvision("cifar100"),
-    ),
-    "tiny_imagenet": _Known(1, 3, 64, _TINY, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _FLIP, _tiny),
+_OPENERS: dict[str, Opener] = {
+    "digits": _digits(8),
+    "digits16": _digits(16),
+    "mnist": _torchvision("mnist"),
+    "cifar10": _torchvision("cifar10"),
+    "cifar100": _torchvision("cifar100"),
+    "tiny_imagenet": folder.tiny_imagenet,
 }
 
 
 def names() -> list[str]:
     """Built-in tasks; ``folder:/path?side=32`` is a user's own."""
-    return list(_TASKS)
+    return list(KNOWN)
 
 
 def version(name: str) -> int:
@@ -196,9 +151,9 @@ def version(name: str) -> int:
     """
     if name.startswith(FOLDER):
         return 1
-    if name not in _TASKS:
-        raise unknown("task", name, [*_TASKS, "folder:/path"])
-    return _TASKS[name].version
+    if name not in KNOWN:
+        raise unknown("task", name, [*KNOWN, "folder:/path"])
+    return KNOWN[name].version
 
 
 def data_root(given: Path | None = None) -> Path:
@@ -221,11 +176,9 @@ def describe(name: str, root: Path | None = None) -> Task:
     from harness.interface import Task
 
     if name.startswith(FOLDER):
-        from harness.folder import describe_folder
-
-        return describe_folder(name)
-    known = _TASKS[name] if version(name) else None
-    assert known is not None
+        return folder.describe_folder(name)
+    version(name)  # raises for a name nobody knows
+    known = KNOWN[name]
     return Task(
         name, known.version, known.channels, known.side, known.classes, known.mean, known.std, known.augment
     )
@@ -244,15 +197,11 @@ def load(name: str, root: Path | None = None, download: bool = False) -> TaskDat
     """
     import numpy as np
 
-    from harness import digests
-
     if name.startswith(FOLDER):
-        from harness.folder import load_folder
-
-        task, arrays, files = load_folder(name)
+        task, arrays, files = folder.load_folder(name)
     else:
         task = describe(name)
-        arrays, files = _TASKS[name].open(data_root(root), download)
+        arrays, files = _OPENERS[name](data_root(root), download)
     x, y, x_test, y_test = arrays
     for split, images, labels in (("train", x, y), ("test", x_test, y_test)):
         if images.shape != (len(labels), *task.shape):

@@ -1,4 +1,4 @@
-"""What the cache remembers of a data set: its SHA-256 by (path, size, mtime) of its files, and large pixels."""
+"""What the cache remembers of a data set: its SHA-256 by (path, size, mtime) of the files, and its pixels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,7 @@ def keep(key: str, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> np.nda
                 "DFKD_CACHE names another place"
             ) from None
         finally:
-            new.unlink(missing_ok=True)
+            with suppress(OSError):
+                new.unlink()
     found: np.ndarray = np.load(path, mmap_mode="r")
     return found

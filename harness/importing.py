@@ -137,7 +137,8 @@ def normaliser(text: str, channels: int) -> tuple[tuple[float, ...], tuple[float
         except ValueError:
             known = ", ".join(data.names())
             raise DfkdError(f"--normalise {text!r} is neither a task ({known}) nor MEANS/STDS") from None
-    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+    usable = all(map(math.isfinite, mean + std)) and min(std) > 0
+    if len(mean) != channels or len(std) != channels or not usable:
         raise DfkdError(f"--normalise {text!r} does not give {channels} means and positive stds")
     return mean, std
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from harness.compute import own_globals
 from harness.config import seed_for
-from harness.errors import DfkdError
+from harness.errors import DfkdError, unknown
 from harness.evaluate import Examiner, draw_samples, evidence, how_many
 from harness.metrics.base import all_metrics, evaluate
 from harness.rundir import Run
@@ -28,7 +28,7 @@ def measure(
     data_root: Path | None = None,
     inception: Path | None = None,
     device: str = "cpu",
-) -> dict[str, Any]:
+) -> tuple[dict[str, float], dict[str, str]]:
     """Measure and put the numbers into ``result.json``, atomically.
 
     Args:
@@ -40,7 +40,7 @@ def measure(
         device: where.
 
     Returns:
-        The whole result. A number that is there already stays where the metric cannot be had now.
+        Column -> number, and column -> why there is none now; a number of before stays then.
 
     Raises:
         DfkdError: for a trial that is not done or running, a teacher or data other than the trial's, files
@@ -62,14 +62,15 @@ def measure(
             numbers, unavailable, warnings = evaluate(
                 evidence(examiner, drawn[0] if drawn else None, result["spend"], inception), names
             )
-        old = {k: v for k, v in result.get("unavailable", {}).items() if k not in numbers}
-        result = result | {
-            "metrics": result["metrics"] | numbers,
-            "unavailable": old | unavailable,
+        metrics = result["metrics"] | numbers
+        reasons = result.get("unavailable", {}) | unavailable
+        changed = {
+            "metrics": metrics,
+            "unavailable": {k: v for k, v in reasons.items() if k not in metrics},
             "warnings": list(dict.fromkeys([*result.get("warnings", ()), *warnings])),
         }
-        run.write_json("result.json", result)
-    return result
+        run.write_json("result.json", result | changed)
+    return numbers, unavailable
 
 
 def check_names(names: Sequence[str]) -> list[str]:
@@ -78,8 +79,6 @@ def check_names(names: Sequence[str]) -> list[str]:
     Raises:
         DfkdError: for an unknown one.
     """
-    from harness.errors import unknown
-
     known = all_metrics()
     for name in names:
         if name not in known:

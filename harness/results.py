@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,12 +49,11 @@ class Results:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """`harness.frames.frame` and ``classes``, the number of each task's classes (NaN where unknown)."""
+        """`harness.frames.frame`, results that went stale marked."""
         from harness.frames import frame
         from harness.stale import Staleness
 
-        found = frame(self.trials, self.source, Staleness(self.teachers_dir))
-        return found.assign(classes=[_classes(trial.task) for trial in self.trials])
+        return frame(self.trials, self.source, Staleness(self.teachers_dir))
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -88,12 +86,3 @@ class Results:
         except OSError as error:
             raise DfkdError(f"--out: {folder} cannot be written: {error.strerror or error}") from error
         return written
-
-
-def _classes(task: str) -> float:
-    from harness import data
-
-    try:
-        return float(data.describe(task).K)
-    except DfkdError:  # a folder that is not here
-        return math.nan

@@ -105,7 +105,7 @@ def run_trials(
         run_trial=run_trial,
         have_teacher=have_teacher,
     )
-    board, interrupted = Board(trials, out, tracker, progress), False
+    board, interrupted, cause = Board(trials, out, tracker, progress), False, ""
     todo = board.open(again=bool(retry))
     if todo:
         preflight.writable("--out", out)
@@ -119,9 +119,12 @@ def run_trials(
                 with _on_ray(errand, workers, gpus_per_trial, address, todo) as engine, _sigterm_as_ctrl_c():
                     run_passes(engine, board, bool(retry))
         except KeyboardInterrupt:
-            interrupted = True
+            interrupted, cause = True, "interrupted by Ctrl-C or SIGTERM"
+        except Exception as error:
+            cause = in_a_line(error)
+            raise
         finally:
-            board.close()  # after Ray: no worker writes any more
+            board.close(cause)  # after Ray: no worker writes any more
     return board.summary(time.monotonic() - began, interrupted)
 
 

@@ -1,0 +1,48 @@
+"""What is known of the built-in tasks without their files. Light: a grid is listed from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Known:
+    """A built-in task's description; the fields mean what they mean in `harness.interface.Task`."""
+
+    version: int
+    channels: int
+    side: int
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: frozenset[str]
+
+
+_DIGITS = tuple("0123456789")
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_CIFAR100 = tuple(
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel "
+    "can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur "
+    "dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion "
+    "lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree "
+    "pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea "
+    "seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table "
+    "tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman "
+    "worm".split()
+)
+#: the archive names its classes by WordNet number; label k is the k-th of them, sorted
+_TINY = tuple(f"class{k:03d}" for k in range(200))
+_PAD, _FLIP = frozenset({"pad"}), frozenset({"pad", "flip"})
+# The constants CIFAR papers normalise with; ImageNet's for Tiny-ImageNet.
+_C10 = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+_C100 = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+KNOWN: dict[str, Known] = {
+    "digits": Known(1, 1, 8, _DIGITS, (0.3035,), (0.3743,), _PAD),
+    "digits16": Known(1, 1, 16, _DIGITS, (0.3035,), (0.3171,), _PAD),
+    "mnist": Known(1, 1, 28, _DIGITS, (0.1307,), (0.3081,), _PAD),
+    "cifar10": Known(1, 3, 32, _CIFAR10, *_C10, _FLIP),
+    "cifar100": Known(1, 3, 32, _CIFAR100, *_C100, _FLIP),
+    "tiny_imagenet": Known(1, 3, 64, _TINY, *_IMAGENET, _FLIP),
+}

@@ -1,0 +1,42 @@
+"""The example of CONTRIBUTING.md works as written: it passes the checks and joins the demo's rows."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import check, grids, registry
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def balanced(tmp_path, monkeypatch):
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    code = re.search(r"```python\n(.*?)```", text, re.S).group(1)
+    (tmp_path / "balanced.py").write_text(code)
+    import methods
+
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    yield "balanced"
+    registry.methods.get.cache_clear()
+    sys.modules.pop("methods.balanced", None)
+
+
+def test_the_example_passes_every_check(balanced):
+    assert [v for v in check.check(balanced) if v.error] == []
+
+
+def test_the_example_joins_the_demo_without_an_edit(balanced):
+    grid = grids.load(str(ROOT / "benchmarks/digits.py"))
+    assert balanced in grid.rows()
+    mine = [t for t in grid.trials() if t.method == balanced]
+    assert [t.seed for t in mine] == [0, 1, 2]
+    assert mine[0].settings["batch"] == 128  # the grid's common settings reach it
+
+
+def test_the_example_is_short(balanced):
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    code = re.search(r"```python\n(.*?)```", text, re.S).group(1)
+    assert len(code[code.index("from dataclasses") :].splitlines()) < 40

@@ -1,0 +1,190 @@
+"""A trial end to end on real digits with tiny budgets: spends, files, resumption to the same bits."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness import registry, teachers, trial
+from harness.config import Budget, Recipe, Trial, resolve
+from harness.errors import Diverged
+from harness.rundir import Run
+
+RECIPE = Recipe(name="tiny", epochs=2, lr=0.05, batch=64)
+SMALL = {"batch": 16, "nz": 16, "g_steps": 1, "s_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    home = tmp_path_factory.mktemp("teachers")
+    teachers.train(home, "digits", "wrn16_2", RECIPE, 0, threads=1)
+    return home
+
+
+def make(method: str, amount: float = 12, unit: str = "rounds", points: int = 4, **settings) -> Trial:
+    cls = registry.methods.get(method)
+    known = cls.HP.__dataclass_fields__
+    given = {k: v for k, v in SMALL.items() if k in known} | settings
+    return Trial(
+        task="digits",
+        task_version=1,
+        teacher="wrn16_2",
+        student="wrn16_1",
+        method=method,
+        method_version=cls.VERSION,
+        settings=resolve(method, cls.HP, cls.PRESETS, given),
+        recipe=RECIPE,
+        teacher_seed=0,
+        budget=Budget(amount=amount, unit=unit),
+        seed=0,
+        points=points,
+    )
+
+
+def go(t: Trial, out: Path, home: Path, **more) -> dict:
+    run = Run(out, t)
+    with run.lock():
+        return trial.run_trial(t, run, teachers_dir=home, **more)
+
+
+def same_but_times(a: Path, b: Path) -> None:
+    """Every number and every file equal, times and memory apart."""
+    results = [json.loads((p / "result.json").read_text()) for p in (a, b)]
+    for r in results:
+        r.pop("cost")
+    assert results[0] == results[1]
+    curves = [[json.loads(line) for line in (p / "curve.jsonl").read_text().splitlines()] for p in (a, b)]
+    for row in curves[0] + curves[1]:
+        row.pop("seconds")
+    assert curves[0] == curves[1]
+    one, two = (load_file(p / "final/student.safetensors") for p in (a, b))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(v, two[k]) for k, v in one.items())
+    assert (np.load(a / "confusion.npy") == np.load(b / "confusion.npy")).all()
+    if (a / "samples.npz").exists():
+        one, two = np.load(a / "samples.npz"), np.load(b / "samples.npz")
+        assert all((one[k] == two[k]).all() for k in one.files)
+
+
+@pytest.mark.parametrize("method", ["scratch", "kd", "dafl", "dfad", "cpsc"])
+@pytest.mark.parametrize(("unit", "amount"), [("rounds", 3), ("student_updates", 4), ("flops", 3e9)])
+def test_every_method_spends_every_unit(tmp_path, home, method, unit, amount):
+    t = make(method, amount, unit, points=2)
+    result = go(t, tmp_path, home)
+    spend = result["spend"]
+    per_round = spend[unit] / spend["rounds"]
+    assert amount <= spend[unit] < amount + per_round + 1e-6
+    assert result["metrics"].keys() >= {"top1", "agreement"}
+    run = Run(tmp_path, t)
+    assert run.status() == "done"
+    assert [row["point"] for row in run.curve()][-1] == 2
+    assert np.load(run.path / "confusion.npy").sum() == 899
+    assert (run.path / "samples.npz").exists() == (method not in ("scratch", "kd"))
+    assert not (run.path / "checkpoint").exists()
+
+
+class Killed(BaseException):
+    """As a SIGKILL: nothing below may catch it."""
+
+
+@pytest.mark.parametrize("method", ["kd", "dafl", "dfad", "cpsc"])
+@pytest.mark.parametrize("at", [1, 3])
+def test_killed_and_continued_has_the_same_bits(tmp_path, home, monkeypatch, method, at):
+    monkeypatch.setattr(trial, "_CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(trial, "_CHECKPOINT_SHARE", 1e9)
+    t = make(method)
+    go(t, tmp_path / "whole", home)
+    seen = []
+
+    def kill(row):
+        seen.append(row)
+        if len(seen) == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        go(t, tmp_path / "killed", home, on_point=kill)
+    killed = Run(tmp_path / "killed", t)
+    assert killed.status() == "partial"
+    state = torch.load(killed.path / "checkpoint/state.pt", weights_only=True)
+    assert 0 < state["progress"]["rounds"] < 12
+    go(t, tmp_path / "killed", home)
+    same_but_times(Run(tmp_path / "whole", t).path, killed.path)
+
+
+def test_a_corrupt_checkpoint_starts_over_and_says_so(tmp_path, home, monkeypatch):
+    monkeypatch.setattr(trial, "_CHECKPOINT_EVERY", 0.0)
+    t = make("dfad")
+    go(t, tmp_path / "whole", home)
+    run = Run(tmp_path / "torn", t)
+    run.path.joinpath("checkpoint").mkdir(parents=True)
+    (run.path / "checkpoint/state.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    run.append({"point": 1, "top1": 99.0})
+    go(t, tmp_path / "torn", home)
+    same_but_times(Run(tmp_path / "whole", t).path, run.path)
+    assert "starts over" in (run.path / "note.json").read_text()
+
+
+def test_a_pickle_in_the_checkpoint_is_not_run(tmp_path, home):
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    t = make("dfad", 2)
+    run = Run(tmp_path, t)
+    run.path.joinpath("checkpoint").mkdir(parents=True)
+    torch.save({"method": Payload()}, run.path / "checkpoint/state.pt")
+    go(t, tmp_path, home)
+    assert not (tmp_path / "ran").exists()
+    assert run.status() == "done"
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_in_words(tmp_path, home):
+    with pytest.raises(Diverged, match="not finite"):
+        go(make("dfad", 40, lr_s=1e30), tmp_path, home)
+
+
+def test_a_budget_that_never_moves_fails(tmp_path, home, monkeypatch):
+    monkeypatch.setattr(trial, "_PATIENCE", 5)
+    with pytest.raises(Diverged, match="student_updates stood still"):
+        go(make("dfad", 4, "student_updates", s_steps=0), tmp_path, home)
+
+
+def test_a_cell_the_method_refuses_is_skipped_with_its_reason(tmp_path):
+    home = tmp_path / "teachers"
+    teachers.train(home, "digits", "lenet5", RECIPE, 0, threads=1)
+    t = make("cpsc").model_copy(update={"teacher": "lenet5"})
+    with pytest.raises(trial.Skipped, match="BatchNorm"):
+        go(t, tmp_path, home)
+
+
+def test_globals_are_given_back(tmp_path, home):
+    torch.manual_seed(7)
+    rng, threads = torch.get_rng_state(), torch.get_num_threads()
+    go(make("cpsc", 2), tmp_path, home)
+    assert torch.equal(rng, torch.get_rng_state())
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_every_method_meets_the_same_student(home, tmp_path):
+    seen = []
+    for method in ("scratch", "dafl", "cpsc"):
+        job = trial.build(make(method), data_root=None, teachers_dir=home)
+        seen.append({k: v.clone() for k, v in job.method.S.state_dict().items()})
+    for other in seen[1:]:
+        assert all(torch.equal(v, other[k]) for k, v in seen[0].items())
+
+
+def test_exported_student_has_the_accuracy_of_the_table(tmp_path, home):
+    from harness import data
+    from harness.nets.base import build
+
+    t = make("kd", 20)
+    result = go(t, tmp_path, home)
+    found = data.load("digits")
+    net = build("wrn16_1", found.task)
+    net.load_state_dict(load_file(Run(tmp_path, t).path / "final/student.safetensors"))
+    assert teachers.accuracy(net, found.test) == pytest.approx(result["metrics"]["top1"], abs=0.12)
