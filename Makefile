@@ -9,7 +9,7 @@ demo: $(STAMP)  ## the digits grid, from nothing to the report's page
 	$(BIN)/dfkd run benchmarks/digits.py --out runs
 
 test: $(STAMP)  ## the fast tests
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow"
 
 test-slow: $(STAMP)  ## kills, nodes lost, a thousand trials
 	$(BIN)/pytest -q -m slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from typing import Annotated
 
@@ -161,5 +160,5 @@ def ui(
     place = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     artifacts = str(out.absolute() / "mlartifacts")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    done = subprocess.run([*command, "--artifacts-destination", artifacts], env={**os.environ, **place})
-    raise typer.Exit(done.returncode)
+    # Not a child: whatever ends this process ends the server.
+    os.execve(sys.executable, [*command, "--artifacts-destination", artifacts], os.environ | place)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,22 @@ def of_arrays(arrays: Iterable[np.ndarray]) -> str:
     return total.hexdigest()
 
 
+def stamp(files: Iterable[Path]) -> str:
+    """Path, size and time of each file, one a line.
+
+    Raises:
+        DfkdError: for a file that is gone.
+    """
+    lines = []
+    for file in files:
+        try:
+            s = file.stat()
+        except OSError as error:
+            raise DfkdError(f"{file} cannot be read: {error.strerror or error}") from None
+        lines.append(f"{file} {s.st_size} {s.st_mtime_ns}")
+    return "\n".join(lines)
+
+
 def remembered(name: str, files: Iterable[Path], arrays: Iterable[np.ndarray]) -> str:
     """`of_arrays`, taken from the cache while no file has another size or time than when it was computed.
 
@@ -49,10 +66,10 @@ def remembered(name: str, files: Iterable[Path], arrays: Iterable[np.ndarray]) -
         files: what the arrays were read from; none means computed each time.
         arrays: the contents.
     """
-    stamps = [f"{f} {s.st_size} {s.st_mtime_ns}" for f in sorted(files) if (s := f.stat())]
+    stamps = stamp(sorted(files))
     if not stamps:
         return of_arrays(arrays)
-    key = hashlib.sha256("\n".join([name, *stamps]).encode()).hexdigest()
+    key = hashlib.sha256(f"{name}\n{stamps}".encode()).hexdigest()
     path = cache_dir() / "digests.json"
     known = _read(path)
     if key not in known:
@@ -60,7 +77,7 @@ def remembered(name: str, files: Iterable[Path], arrays: Iterable[np.ndarray]) -
         known = _read(path) | {key: value}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            new = path.with_name(f".digests.{os.getpid()}.tmp")
+            new = path.with_name(f".digests.{uuid.uuid4().hex[:8]}.tmp")
             new.write_text(json.dumps(known))
             new.replace(path)
         except OSError:
@@ -96,7 +113,7 @@ def keep(key: str, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> np.nda
         return pixels
     path = cache_dir() / "pixels" / f"{hashlib.sha256(f'{key} {shape}'.encode()).hexdigest()}.npy"
     if not path.exists():
-        new = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+        new = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp")
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,14 @@ class Diverged(DfkdError):
     """A method's own failure (a loss that is not finite): recorded, not retried until asked."""
 
 
+class Skipped(DfkdError):
+    """A method cannot run in this cell; its message says why."""
+
+
+class Interrupted(DfkdError):
+    """A try ended for no fault of the method; another may go on."""
+
+
 class Unavailable(DfkdError):
     """A metric that cannot be had here; its message stands in the table's cell."""
 

@@ -149,7 +149,7 @@ def _arrays(train: Listing, test: Listing, side: int) -> tuple[Arrays, list[Path
 
 
 def read(found: Listing, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Decode, crop the centred square and resize it (bilinear, antialiased), turned as its EXIF data says.
+    """Decode, turn as EXIF says, resize the shorter side (bilinear, antialiased) and crop the centre.
 
     Returns:
         Pixels (N, 3, side, side) uint8, memory-mapped when they are many (`digests.keep`), and labels (N,).
@@ -161,9 +161,10 @@ def read(found: Listing, side: int) -> tuple[np.ndarray, np.ndarray]:
 
     files = [f for group in found.values() for f in group]
     labels = np.repeat(np.arange(len(found), dtype=np.int64), [len(group) for group in found.values()])
-    stamps = "\n".join(f"{f} {s.st_size} {s.st_mtime_ns}" for f in files if (s := f.stat()))
     shape = (len(files), 3, side, side)
-    return digests.keep(f"decoded 1\n{stamps}", shape, (_decode(f, side) for f in files)), labels
+    return digests.keep(
+        f"decoded 1\n{digests.stamp(files)}", shape, (_decode(f, side) for f in files)
+    ), labels
 
 
 @contextmanager
@@ -190,7 +191,7 @@ def _decode(file: Path, side: int) -> NDArray[np.uint8]:
         if image.mode.startswith(("I", "F")):  # Pillow would clip every bright pixel to white
             raise DfkdError(f"{file} has more than 8 bits a channel (mode {image.mode}): convert it first")
         rgb = ImageOps.exif_transpose(image).convert("RGB")
-    # `fit` keeps the aspect ratio: the largest centred square, then one resampling.
+    # `fit` resizes and crops the largest centred square in one resampling.
     fitted = rgb if rgb.size == (side, side) else ImageOps.fit(rgb, (side, side), Image.Resampling.BILINEAR)
     return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
 
@@ -216,7 +217,7 @@ def tiny_imagenet(root: Path, download: bool) -> tuple[Arrays, list[Path]]:
             if not download:
                 raise DfkdError(
                     f"task 'tiny_imagenet': neither {home} nor {archive.name} is there (--data-root or "
-                    "DFKD_DATA_ROOT names another data root); `dfkd tasks --download tiny_imagenet` fetches it"
+                    "DFKD_DATA_ROOT names another place); `dfkd tasks --download tiny_imagenet` fetches it"
                 )
             fetch(archive)
         unpack(archive, home)

@@ -190,9 +190,12 @@ def connected(address: str | None) -> Iterator[None]:
         place: dict[str, Any] = {"address": address}
         if not address:
             # Unix sockets lie in it and their names may have 107 bytes: TMPDIR may be too long.
-            base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp"
-            folder = str(stack.enter_context(_scratch(Path(base), "dfkd-")))
-            place = {"include_dashboard": False, "object_store_memory": 150 * 2**20, "_temp_dir": folder}
+            base = tempfile.gettempdir() if len(tempfile.gettempdir()) < 20 else "/tmp"
+            # One level down: Ray opens its own folder to everybody, this one stays ours.
+            folder = str(stack.enter_context(_scratch(Path(base), "dfkd-")) / "r")
+            # "local", or else RAY_ADDRESS would decide.
+            place = {"address": "local", "include_dashboard": False, "object_store_memory": 150 * 2**20}
+            place["_temp_dir"] = folder
         stack.callback(ray.shutdown)
         try:
             ray.init(

@@ -24,7 +24,7 @@ from harness import data, registry, teachers
 from harness.compute import Compute, own_globals, pick_device
 from harness.config import Trial, seed_for
 from harness.data import TaskData
-from harness.errors import DfkdError, Diverged
+from harness.errors import DfkdError, Diverged, Interrupted, Skipped
 from harness.evaluate import Examiner, draw_samples, evidence, how_many
 from harness.interface import Clock, Images, Method, Problem, Reference, Terms
 from harness.metrics.base import STORED, evaluate
@@ -40,10 +40,6 @@ _PATIENCE = 2000
 #: share of the running time that checkpoints may take
 _CHECKPOINT_SHARE = 0.02
 _CHECKPOINT_EVERY = 2.0  # seconds, at least
-
-
-class Skipped(DfkdError):
-    """The method cannot run in this cell; its message says why."""
 
 
 @dataclass
@@ -240,10 +236,6 @@ class Loop:
             if state["cuda_rng"] and self.compute.device.type == "cuda":
                 torch.cuda.set_rng_state_all(state["cuda_rng"])
         self.run.cut(self.at.rows)
-
-
-class Interrupted(DfkdError):
-    """The try ended for no fault of the method; another may go on."""
 
 
 def run_trial(

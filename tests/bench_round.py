@@ -100,9 +100,7 @@ def main() -> None:
                 m.round()
                 seconds[name].append(time.perf_counter() - began)
     base = seconds["wasteful"]
-    print(
-        f"{given.threads} threads, {given.rounds} rounds each; terms of ours and wasteful differ by {worst:.1e}"
-    )
+    print(f"{given.threads} threads, {given.rounds} rounds each; terms differ by at most {worst:.1e}")
     print(f"{'variant':38} {'s a round':>9} {'ratio':>6}  (median; ratio to 'wasteful', pair by pair)")
     for name, took in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(took, base, strict=True))

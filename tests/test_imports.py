@@ -39,7 +39,7 @@ HOME = {
 #: package -> libraries that it never imports
 NEVER = {"reports": ("torch", "torchvision", "ray", "mlflow"), "methods": ("torchvision", "ray", "mlflow")}
 #: what `dfkd --help` and shell completion must not wait for
-HEAVY = (
+HEAVY = {
     "torch",
     "torchvision",
     "ray",
@@ -49,8 +49,7 @@ HEAVY = (
     "scipy",
     "sklearn",
     "matplotlib",
-    "pydantic",
-)
+}
 
 #: the only places that take gradients: `Method.step` through `Compute.backward`, and teachers' own training
 GRADIENTS = {"harness/compute.py", "harness/teachers.py"}

@@ -159,6 +159,21 @@ def test_killed_before_the_card_was_written_it_is_made_again(home, made, lost):
     assert again.digest == made[1].digest == teachers.find(home, trial()).digest
 
 
+def test_killed_between_file_and_card_no_old_card_is_left_beside_a_new_file(home, monkeypatch):
+    path, real = teachers.path_of(home, trial()), Path.replace
+    path.unlink()
+
+    def die(self, target):
+        if Path(target).suffix == ".json":
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        teachers.train(home, "digits", NET, TINY, 0, threads=1)
+    assert path.exists() and teachers.find(home, trial()) is None
+
+
 def test_a_teacher_of_another_version_of_the_splits_is_not_used(home, digits):
     """It may have been trained on what are test images now."""
     edit_card(teachers.path_of(home, trial()), task_version=0)
@@ -354,7 +369,7 @@ def bn(name, c):
 
 
 def wrn_layout(depth, k, K, C=3):
-    """``blockG.layer.I``: bn1, conv1, bn2, conv2, a bare 1x1 ``convShortcut`` where widths differ; bn1, fc."""
+    """``blockG.layer.I``: bn1, conv1, bn2, conv2, 1x1 ``convShortcut`` where widths differ; then bn1, fc."""
     keys = {"conv1.weight": (16, C, 3, 3)}
     c = 16
     for g in (1, 2, 3):
