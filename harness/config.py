@@ -134,8 +134,9 @@ def coerce(owner: str, name: str, value: Any, default: Any, meta: Setting) -> An
         else:
             out = kind(value)
     except (TypeError, ValueError, OverflowError):
-        want = "int or none" if default is None else kind.__name__
-        raise DfkdError(f"{where} = {value!r} is not a {want} (default {default!r})") from None
+        words = {int: "a whole number", float: "a number", bool: "true or false", tuple: "a list a+b+c"}
+        want = "a whole number or none" if default is None else words.get(kind, "a text")
+        raise DfkdError(f"{where} = {value!r} is not {want} (default {default!r})") from None
     if (isinstance(out, float) and out != out) or out in (float("inf"), float("-inf")):
         raise DfkdError(f"{where} = {value!r} is not a finite number")
     if meta.low is not None and isinstance(out, int | float) and out < meta.low:
@@ -341,7 +342,7 @@ class Grid(Frozen):
                 raise unknown("row in budgets", label, rows)
         methods = [m for m, _ in rows.values()]
         for key in self.settings:
-            if key != "*" and key not in methods and self.variants != "all":
+            if key != "*" and key not in methods and key not in registry.methods.names():
                 raise unknown("method in settings", key, [*methods, "*"])
         for pair in self.pairs:
             for net in pair:

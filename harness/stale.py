@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import Trial
+from harness.errors import DfkdError
 
 
 class Staleness:
@@ -44,7 +45,10 @@ class Staleness:
         if key not in self._cards:
             from harness import teachers
 
-            found = teachers.find(self.dir, trial)
+            try:
+                found = teachers.find(self.dir, trial)
+            except DfkdError:
+                found = None  # a damaged card is told by whoever needs the teacher
             self._cards[key] = found.model_dump() if found else None
         return self._cards[key]
 

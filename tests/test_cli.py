@@ -170,7 +170,7 @@ MISTAKES = {
     "list nope": ("unknown grid 'nope'",),
     "list TINY --methods kkd": ("unknown row or method 'kkd'", "did you mean 'kd'"),
     "list TINY --set kd.tao=1": ("unknown setting of kd 'tao'", "did you mean 'tau'"),
-    "list TINY --set kd.tau=hot": ("setting kd.tau = 'hot' is not a float",),
+    "list TINY --set kd.tau=hot": ("setting kd.tau = 'hot' is not a number",),
     "list TINY --set kd": ("--set 'kd' is not NAME.SETTING=VALUE",),
     "list TINY --seeds 1-x": ("--seeds '1-x'",),
     "list TINY --task digts": ("unknown task 'digts'", "did you mean 'digits'"),

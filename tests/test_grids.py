@@ -185,7 +185,7 @@ def test_a_set_that_hits_nothing_is_an_error():
         grids.override(grid(), sets=[grids.parse_set("dfad.batch=2")])
     with pytest.raises(DfkdError, match="unknown setting of cpsc 'betta'; did you mean 'beta'"):
         grids.override(grid(), sets=[grids.parse_set("cpsc.betta=2")]).trials()
-    with pytest.raises(DfkdError, match=r"setting cpsc.beta = 'x' is not a float"):
+    with pytest.raises(DfkdError, match=r"setting cpsc.beta = 'x' is not a number"):
         grids.override(grid(), sets=[grids.parse_set("cpsc.beta=x")]).trials()
 
 
