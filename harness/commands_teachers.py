@@ -26,7 +26,7 @@ def train(
     net: NetName,
     recipe: Annotated[str, typer.Option(help="How; default is the task's own recipe.")] = "default",
     seed: Annotated[int, typer.Option(min=0, help="Of initial weights and batches.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; every core by default.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; another number gives other bits.")] = 1,
     device: Device = "cpu",
     out: Out = OUT,
     teachers: Teachers = None,
@@ -170,10 +170,11 @@ def verify(
         row = {"digest": card.digest[:12], "task": card.task, "net": card.net, "card says": card.top1}
         try:
             found = data.load(card.task, data_root)
-            store.load_card(store.by_digest(folder, card.digest)[0], card, found.task)
             rows.append(row | {"measured": store.verify(folder, card, found, where), "error": ""})
         except DfkdError as error:
             rows.append(row | {"measured": None, "error": str(error)})
+    if not digest:
+        rows += [{"digest": "", "error": line} for line in store.damaged(folder)]
     printing.dump(rows) if as_json else printing.table(rows)
     if any(row["error"] for row in rows):
         raise typer.Exit(1)

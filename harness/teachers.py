@@ -244,7 +244,7 @@ def train(
     *,
     data_root: Path | None = None,
     device: str = "cpu",
-    threads: int | None = None,
+    threads: int = 1,
     on_epoch: Callable[[int, int, float], None] | None = None,
 ) -> Card:
     """Train a teacher, unless another process just did: SGD, momentum 0.9, cosine to zero per step.
@@ -260,7 +260,7 @@ def train(
         seed: of initial weights and batches.
         data_root: see `harness.data.data_root`.
         device: where.
-        threads: CPU threads; default all cores.
+        threads: CPU threads; another number gives other bits.
         on_epoch: told (epoch, epochs, mean training loss).
 
     Raises:
@@ -274,7 +274,7 @@ def train(
         if card := _made(path, version):
             return card
         found = data.load(task_name, data_root)
-        with own_globals(seed_for(seed, "teacher"), threads or os.cpu_count() or 1):
+        with own_globals(seed_for(seed, "teacher"), threads):
             began = time.perf_counter()
             model = _fit(found, net, recipe, seed, torch.device(device), on_epoch)
             seconds = time.perf_counter() - began

@@ -4,9 +4,10 @@
     L_G = -mean |s - t|
 
 Read off the authors' code at c161591, defaults of its CIFAR command (with its scheduler flag): five steps of
-S on fresh batches to one of G, all networks but T in train mode. Departures: none that changes a value. Not
-kept: weight gradients of T and S in the G step, the graph of T in the S step. Their CIFAR-100 teacher was
-trained with CIFAR-10's constants; ours carries its own (``dfkd teachers import --normalise cifar10``).
+S on fresh batches to one of G, all networks but T in train mode. Departures: none by default;
+``schedule=cosine`` takes both rates down together (S alone, and G runs away from it: seen on digits). Not
+kept, equal in value: weight gradients of T and S in the G step, the graph of T in the S step. Their CIFAR-100
+teacher was trained with CIFAR-10's constants; ours carries its own (``teachers import --normalise cifar10``).
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ from harness.config import FIDELITY, choice, setting
 from harness.interface import Out, Problem, Schedule
 from harness.nets.generators import DAFLGenerator
 from methods import losses
-from methods.generative import Generative, LoopHP, adam, constant, sgd, steps
+from methods.generative import Generative, LoopHP, adam, constant, cosine, sgd, steps
 
-_SCHEDULES = {"steps": steps(0.2, 0.4), "off": constant}
+#: factors of the rates of S and of G
+_SCHEDULES = {
+    "steps": (steps(0.2, 0.4), steps(0.2, 0.4)),
+    "cosine": (cosine(), cosine()),
+    "off": (constant, constant),
+}
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,9 @@ class Settings(LoopHP):
     fidelity: str = setting("corrected", "preset; both are the same here", choices=FIDELITY)
     schedule: str = setting(
         "steps",
-        "both rates x0.1 at 100 and 200 of 500 epochs",
+        "steps: both rates x0.1 at 100 and 200 of 500 epochs; cosine: both to zero",
         choices=tuple(_SCHEDULES),
-        space=choice("steps", "off"),
+        space=choice(*_SCHEDULES),
     )
     final: str = setting("tanh_bn", "last layer of G", choices=("tanh_bn", "sigmoid", "bn"))
 
@@ -54,7 +60,8 @@ class DFAD(Generative):
         super().__init__(problem, hp)
         self.parts["G"] = DAFLGenerator(hp.nz, problem.task, final=hp.final)
         self.opts = {"G": adam(self.parts["G"], hp.lr_g), "S": sgd(self.S, hp.lr_s, hp.weight_decay)}
-        self.schedules = [Schedule(opt, _SCHEDULES[hp.schedule]) for opt in self.opts.values()]
+        for name, factor in zip(("S", "G"), _SCHEDULES[hp.schedule], strict=True):
+            self.schedules.append(Schedule(self.opts[name], factor))
 
     def terms_G(self, t: Out, s: Out | None, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         """L_G."""

@@ -159,7 +159,8 @@ def _columns(block: Block, rows: list[dict[str, Any]], metrics: list[str]) -> li
         if any(not math.isnan(r[metric]) for r in rows):
             columns.append((Head(title, about), _metric(block, metric, digits, scale)))
         else:  # a column of dashes tells less than its reason
-            reasons = dict.fromkeys(why for r in rows if (why := _why(r, metric)))
+            told = [r for r in rows if not r["reference"]] or rows  # a reference has no images to judge
+            reasons = dict.fromkeys(why for r in told if (why := _why(r, metric)))
             if reasons:
                 block.facts.append(f"{title}: not available: {'; '.join(reasons)}")
     columns += [
