@@ -1,6 +1,8 @@
 """The demo: every registered method on scikit-learn's real handwritten digits (8 x 8), three seeds.
 
 Run:    make demo          (or: dfkd run benchmarks/digits.py)
+Cost:   7 minutes on 2 cores (AMD EPYC, one thread a trial), teacher included; 85 TFLOP without it.
+Expect: top-1 of scratch 99.0, kd 98.8, cpsc 96.8, dafl 82, dfad 80 (its seeds from 66 to 92), teacher 99.1.
 """
 
 from harness.config import Budget, Grid
