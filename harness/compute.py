@@ -210,11 +210,11 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise DfkdError(f"device {name!r}: no GPU is visible here; use cpu")
+        raise DfkdError(f"--device {name!r}: no GPU is visible here; use cpu")
     try:
         return torch.device(name)
     except RuntimeError:
-        raise DfkdError(f"device {name!r} is not one of auto, cpu, cuda, cuda:N") from None
+        raise DfkdError(f"--device {name!r} is not one of auto, cpu, cuda, cuda:N") from None
 
 
 @contextmanager
