@@ -20,8 +20,8 @@ check: $(STAMP)  ## what CI runs
 	$(BIN)/mypy
 	$(MAKE) test
 
-bench: $(STAMP)  ## one CPSC round against the released code's wastes, as ratios
-	$(BIN)/python -m tests.bench_round
+bench: $(STAMP)  ## one CPSC round against the released code's wastes, as ratios (minutes to compile)
+	$(BIN)/python -m tests.bench_round --compile
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -134,9 +134,9 @@ def have_teacher(errand: Errand, trial: Trial) -> str:
     Raises:
         DfkdError: for an imported teacher that is not there, missing data, or a wrong accuracy.
     """
-    from harness import data, teachers
+    from harness import cards, data, teachers
 
-    card, trained = teachers.find(errand.teachers_dir, trial), False
+    card, trained = cards.find(errand.teachers_dir, trial), False
     if card is None and trial.teacher_digest:
         raise DfkdError(
             f"no imported teacher {trial.teacher_digest[:12]} for {trial.teacher} on {trial.task} in "

@@ -34,6 +34,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a teacher, unless it is there."""
+    from harness import cards as held
     from harness import config, data, registry
     from harness import teachers as store
 
@@ -55,7 +56,7 @@ def train(
         printing.dump(card.model_dump(mode="json"))
         return
     print(f"{net} on {task}: top1 {card.top1:.2f} %, digest {card.digest[:12]}, {card.seconds:.0f} s")
-    print(store.path_for(folder, task, net, how, seed))
+    print(held.path_for(folder, task, net, how, seed))
 
 
 def _epochs() -> Callable[[int, int, float], None]:
@@ -87,9 +88,9 @@ def _device(name: str) -> str:
 @app.command("list")
 def list_(out: Out = OUT, teachers: Teachers = None, as_json: Json = False) -> None:
     """List the teachers with digest and measured accuracy."""
-    from harness import teachers as store
+    from harness import cards as held
 
-    found = store.cards(teachers or out / "teachers")
+    found = held.cards(teachers or out / "teachers")
     if as_json:
         printing.dump([c.model_dump(mode="json") for c in found])
         return
@@ -158,11 +159,12 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check digests, and accuracy once per teacher, data and machine; exit status 1 where one fails."""
+    from harness import cards as held
     from harness import data
     from harness import teachers as store
 
     folder, where = teachers or out / "teachers", _device(device)
-    cards = [store.by_digest(folder, digest)[1]] if digest else store.cards(folder)
+    cards = [held.by_digest(folder, digest)[1]] if digest else held.cards(folder)
     if not cards:
         raise DfkdError(f"no teacher in {folder}")
     rows = []
@@ -174,7 +176,7 @@ def verify(
         except DfkdError as error:
             rows.append(row | {"measured": None, "error": str(error)})
     if not digest:
-        rows += [{"digest": "", "error": line} for line in store.damaged(folder)]
+        rows += [{"digest": "", "error": line} for line in held.damaged(folder)]
     printing.dump(rows) if as_json else printing.table(rows)
     if any(row["error"] for row in rows):
         raise typer.Exit(1)

@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harness import data
+from harness.cards import Card, slug
 from harness.errors import DfkdError
 from harness.nets.base import Net, build, reset_normaliser
-from harness.teachers import Card, accuracy, slug, write
+from harness.teachers import accuracy, write
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "teacher")
 #: what data-parallel and compiled modules put before every name

@@ -43,10 +43,10 @@ class Staleness:
     def _card(self, trial: Trial) -> dict[str, Any] | None:
         key = repr((trial.task, trial.teacher, trial.recipe, trial.teacher_seed, trial.teacher_digest))
         if key not in self._cards:
-            from harness import teachers
+            from harness import cards
 
             try:
-                found = teachers.find(self.dir, trial)
+                found = cards.find(self.dir, trial)
             except DfkdError:
                 found = None  # a damaged card is told by whoever needs the teacher
             self._cards[key] = found.model_dump() if found else None

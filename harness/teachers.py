@@ -5,11 +5,9 @@ The card records digest, normaliser, recipe and measured accuracy; the digest is
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,14 +17,23 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from filelock import FileLock
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness import data, registry
+from harness.cards import (
+    Card,
+    check_digest,
+    every,
+    file_digest,
+    made,
+    path_for,
+    path_of,
+    read_card,
+)
 from harness.compute import own_globals
-from harness.config import Frozen, Recipe, Trial, digest, one_line, seed_for
+from harness.config import Recipe, Trial, seed_for
 from harness.data import Loader, Split, TaskData
 from harness.errors import DfkdError
 from harness.interface import Task
@@ -35,120 +42,6 @@ from harness.provenance import machine
 
 #: percent points by which a teacher's measured accuracy may differ from its card
 TOLERANCE = 0.5
-
-
-class Card(Frozen):
-    """What is known of a teacher file.
-
-    Attributes:
-        recipe, seed: None for an imported one.
-        mean, std: its normaliser, one value a channel, [0, 1] units.
-        top1: percent of test images right, measured when it was made.
-        digest: SHA-256 of the ``.safetensors`` file.
-        origin: for an imported one, the name of the file it was read from.
-    """
-
-    task: str
-    task_version: int
-    net: str
-    recipe: Recipe | None
-    seed: int | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    top1: float
-    data_digest: str
-    digest: str
-    source: str
-    origin: str = ""
-    seconds: float = 0.0
-    machine: str = ""
-
-
-def slug(task: str) -> str:
-    """A task's name as a folder name."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", task).strip("-")
-    return plain if plain == task else f"{plain[:60]}-{digest(task)[:6]}"
-
-
-def path_for(dir: Path, task: str, net: str, recipe: Recipe, seed: int) -> Path:
-    """Where a trained teacher lies."""
-    key = digest(recipe.model_dump(mode="json"))[:6]
-    return Path(dir) / slug(task) / f"{net}-{recipe.name}-{key}-s{seed}.safetensors"
-
-
-def path_of(dir: Path, trial: Trial) -> Path:
-    """Where a trial's teacher lies."""
-    if trial.teacher_digest:
-        return (
-            Path(dir) / slug(trial.task) / f"{trial.teacher}-import-{trial.teacher_digest[:12]}.safetensors"
-        )
-    return path_for(dir, trial.task, trial.teacher, trial.recipe, trial.teacher_seed)
-
-
-def find(dir: Path, trial: Trial) -> Card | None:
-    """The card of a trial's teacher, or None where there is none yet for this version of the task.
-
-    Raises:
-        DfkdError: for a damaged card.
-    """
-    return _made(path_of(dir, trial), trial.task_version)
-
-
-def _made(path: Path, task_version: int) -> Card | None:
-    # Splits belong to the version: a teacher of another one may have been trained on today's test images.
-    if not (path.exists() and path.with_suffix(".json").exists()):
-        return None
-    card = read_card(path)
-    return card if card.task_version == task_version else None
-
-
-def read_card(path: Path) -> Card:
-    """The card beside a teacher file.
-
-    Raises:
-        DfkdError: for a missing or damaged card.
-    """
-    card = path.with_suffix(".json")
-    try:
-        return Card.model_validate_json(card.read_bytes())
-    except FileNotFoundError:
-        raise DfkdError(f"teacher {path} has no card {card.name}: train or import it again") from None
-    except ValidationError as error:
-        raise DfkdError(
-            f"teacher card {card} is damaged: {one_line(error)}; delete it, then train or import again"
-        ) from None
-    except OSError as error:
-        raise DfkdError(f"teacher card {card} cannot be read: {error.strerror}") from None
-
-
-def _every(dir: Path) -> Iterator[tuple[Path, Card | DfkdError]]:
-    for path in sorted(Path(dir).glob("*/*.safetensors")):
-        try:
-            yield path, read_card(path)
-        except DfkdError as error:
-            yield path, error
-
-
-def cards(dir: Path) -> list[Card]:
-    """Cards of every teacher under a folder; a damaged one is left out (see `damaged`)."""
-    return [card for _, card in _every(dir) if isinstance(card, Card)]
-
-
-def damaged(dir: Path) -> list[str]:
-    """One line about each teacher file under a folder whose card is missing or damaged."""
-    return [str(error) for _, error in _every(dir) if isinstance(error, DfkdError)]
-
-
-def by_digest(dir: Path, prefix: str) -> tuple[Path, Card]:
-    """The one teacher whose digest begins so.
-
-    Raises:
-        DfkdError: for none or several.
-    """
-    found = [(p, c) for p, c in _every(dir) if isinstance(c, Card) and c.digest.startswith(prefix)]
-    if len(found) != 1:
-        raise DfkdError(f"{len(found)} teachers under {dir} have a digest that begins with {prefix!r}")
-    return found[0]
 
 
 def load(dir: Path, trial: Trial, task: Task) -> tuple[Net, Card]:
@@ -195,30 +88,6 @@ def load_card(path: Path, card: Card, task: Task) -> Net:
         ) from None
     reset_normaliser(net, card.mean, card.std)
     return net.eval().requires_grad_(False)
-
-
-def check_digest(path: Path, card: Card) -> None:
-    """Hold a teacher file against its card.
-
-    Raises:
-        DfkdError: when the file is not the one the card was written for, or cannot be read.
-    """
-    try:
-        found = file_digest(path)
-    except OSError as error:
-        raise DfkdError(f"teacher {path} cannot be read: {error.strerror}") from None
-    if found != card.digest:
-        again = "import" if card.source == "imported" else "train"
-        raise DfkdError(
-            f"teacher {path} has digest {found[:12]}, its card says {card.digest[:12]}: changed or damaged; "
-            f"delete both and {again} it again"
-        )
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def accuracy(net: Net, split: Split, device: torch.device | str = "cpu", batch: int = 512) -> float:
@@ -271,7 +140,7 @@ def train(
     registry.nets.check(net)
     path = path_for(dir, task_name, net, recipe, seed)
     with _alone(path):
-        if card := _made(path, version):
+        if card := made(path, version):
             return card
         found = data.load(task_name, data_root)
         with own_globals(seed_for(seed, "teacher"), threads):
@@ -394,7 +263,7 @@ def verify(dir: Path, card: Card, found: TaskData, device: str = "cpu") -> float
             card, or the data are not.
     """
     path = next(
-        (p for p, c in _every(dir) if isinstance(c, Card) and (c.digest, c.task) == (card.digest, card.task)),
+        (p for p, c in every(dir) if isinstance(c, Card) and (c.digest, c.task) == (card.digest, card.task)),
         None,
     )
     if path is None:

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness import data, registry, teachers
+from harness.cards import Card
 from harness.compute import Compute, own_globals, pick_device
 from harness.config import Trial, seed_for
 from harness.data import TaskData
@@ -49,7 +50,7 @@ class Job:
     trial: Trial
     method: Method
     data: TaskData
-    card: teachers.Card
+    card: Card
 
     @property
     def problem(self) -> Problem:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from harness import data, importing, teachers
+from harness import cards, data, importing, teachers
 from harness.config import Budget, Recipe, Trial, seed_for
 from harness.data import Split
 from harness.errors import DfkdError
@@ -109,7 +109,7 @@ def test_training_is_sgd_with_momentum_and_a_cosine_to_zero(tmp_path, digits):
         on_epoch=lambda e, n, loss: told.append((e, n)),
     )
     assert told == [(1, 2), (2, 2)]
-    got = load_file(teachers.path_for(tmp_path, "digits", "lenet5_half", recipe, 3))
+    got = load_file(cards.path_for(tmp_path, "digits", "lenet5_half", recipe, 3))
 
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(3, "teacher"))
@@ -152,15 +152,15 @@ def test_two_at_once_train_once(tmp_path):
 
 @pytest.mark.parametrize("lost", [".json", ".safetensors"])
 def test_killed_before_the_card_was_written_it_is_made_again(home, made, lost):
-    path = teachers.path_of(home, trial())
+    path = cards.path_of(home, trial())
     path.with_suffix(lost).unlink()
-    assert teachers.find(home, trial()) is None
+    assert cards.find(home, trial()) is None
     again = teachers.train(home, "digits", NET, TINY, 0, threads=1)
-    assert again.digest == made[1].digest == teachers.find(home, trial()).digest
+    assert again.digest == made[1].digest == cards.find(home, trial()).digest
 
 
 def test_killed_between_file_and_card_no_old_card_is_left_beside_a_new_file(home, monkeypatch):
-    path, real = teachers.path_of(home, trial()), Path.replace
+    path, real = cards.path_of(home, trial()), Path.replace
     path.unlink()
 
     def die(self, target):
@@ -171,13 +171,13 @@ def test_killed_between_file_and_card_no_old_card_is_left_beside_a_new_file(home
     monkeypatch.setattr(Path, "replace", die)
     with pytest.raises(KeyboardInterrupt):
         teachers.train(home, "digits", NET, TINY, 0, threads=1)
-    assert path.exists() and teachers.find(home, trial()) is None
+    assert path.exists() and cards.find(home, trial()) is None
 
 
 def test_a_teacher_of_another_version_of_the_splits_is_not_used(home, digits):
     """It may have been trained on what are test images now."""
-    edit_card(teachers.path_of(home, trial()), task_version=0)
-    assert teachers.find(home, trial()) is None
+    edit_card(cards.path_of(home, trial()), task_version=0)
+    assert cards.find(home, trial()) is None
     with pytest.raises(DfkdError) as error:
         teachers.load(home, trial(), digits.task)
     assert "belongs to version 0 of digits, not 1" in one_line(error)
@@ -234,7 +234,7 @@ def test_accuracy_by_hand():
 
 
 def test_loaded_frozen_with_the_cards_normaliser_and_no_random_draw(home, digits):
-    edit_card(teachers.path_of(home, trial()), mean=[0.25], std=[0.75])
+    edit_card(cards.path_of(home, trial()), mean=[0.25], std=[0.75])
     before = torch.get_rng_state()
     net, _ = teachers.load(home, trial(), digits.task)
     assert torch.equal(torch.get_rng_state(), before)
@@ -261,7 +261,7 @@ def _flip(path):
     ],
 )
 def test_a_damaged_teacher_is_refused_in_a_line(home, digits, spoil, says):
-    path = teachers.path_of(home, trial())
+    path = cards.path_of(home, trial())
     spoil(path)
     with pytest.raises(DfkdError) as error:
         teachers.load(home, trial(), digits.task)
@@ -279,9 +279,9 @@ class Payload:
 
 
 def test_a_pickle_under_a_teachers_name_is_never_opened(home, tmp_path, digits):
-    path, mark = teachers.path_of(home, trial()), tmp_path / "ran"
+    path, mark = cards.path_of(home, trial()), tmp_path / "ran"
     torch.save({"fc.weight": Payload(mark)}, path)
-    edit_card(path, digest=teachers.file_digest(path))  # whoever can write the file can write the card
+    edit_card(path, digest=cards.file_digest(path))  # whoever can write the file can write the card
     with pytest.raises(DfkdError) as error:
         teachers.load(home, trial(), digits.task)
     assert "not a safetensors file" in one_line(error) and not mark.exists()
@@ -295,28 +295,28 @@ def test_a_teacher_for_other_classes_does_not_fit(home):
 
 
 def test_listing_goes_on_past_damage_and_says_so(home, made):
-    path = teachers.path_of(home, trial())
+    path = cards.path_of(home, trial())
     for name, card in (("a-bad", "{"), ("b-bare", None)):
         path.with_name(f"{name}.safetensors").write_bytes(b"")
         if card is not None:
             path.with_name(f"{name}.json").write_text(card)
-    assert teachers.cards(home) == [made[1]]
-    lines = teachers.damaged(home)
+    assert cards.cards(home) == [made[1]]
+    lines = cards.damaged(home)
     assert len(lines) == 2 and "a-bad.json is damaged" in lines[0] and "b-bare.safetensors has no" in lines[1]
-    assert teachers.by_digest(home, made[1].digest[:8]) == (path, made[1])
+    assert cards.by_digest(home, made[1].digest[:8]) == (path, made[1])
     with pytest.raises(DfkdError, match="0 teachers"):
-        teachers.by_digest(home, "zz")
-    assert teachers.cards(home / "nowhere") == []
+        cards.by_digest(home, "zz")
+    assert cards.cards(home / "nowhere") == []
 
 
 def test_paths_keep_tasks_recipes_and_seeds_apart(tmp_path):
     tasks = ["digits", "folder:/a/b?side=32", "folder:/a-b?side=32", "folder:/../../etc"]
-    folders = {teachers.path_for(tmp_path, t, NET, TINY, 0).parent for t in tasks}
+    folders = {cards.path_for(tmp_path, t, NET, TINY, 0).parent for t in tasks}
     assert len(folders) == 4 and all(f.parent == tmp_path for f in folders)
     longer = TINY.model_copy(update={"epochs": 4})
-    names = {teachers.path_for(tmp_path, "digits", NET, r, s).name for r in (TINY, longer) for s in (0, 1)}
+    names = {cards.path_for(tmp_path, "digits", NET, r, s).name for r in (TINY, longer) for s in (0, 1)}
     assert len(names) == 4
-    imported = teachers.path_of(tmp_path, trial(digest="ab" * 32))
+    imported = cards.path_of(tmp_path, trial(digest="ab" * 32))
     assert imported == tmp_path / "digits" / f"{NET}-import-abababababab.safetensors"
 
 
@@ -337,8 +337,8 @@ def test_verified_once_per_digest_data_and_machine(home, made, digits, monkeypat
 
 @pytest.mark.parametrize("off", [-0.4, 0.4, -0.6, 0.6])
 def test_an_accuracy_half_a_point_off_its_card_is_refused(home, made, digits, off):
-    edit_card(teachers.path_of(home, trial()), top1=made[1].top1 + off)
-    card = teachers.find(home, trial())
+    edit_card(cards.path_of(home, trial()), top1=made[1].top1 + off)
+    card = cards.find(home, trial())
     if abs(off) < 0.5:
         assert teachers.verify(home, card, digits) == made[1].top1
     else:
@@ -349,11 +349,11 @@ def test_an_accuracy_half_a_point_off_its_card_is_refused(home, made, digits, of
 
 
 def test_verified_or_not_the_digest_and_the_data_are_looked_at(home, made, digits):
-    path, card = teachers.path_of(home, trial()), made[1]
+    path, card = cards.path_of(home, trial()), made[1]
     teachers.verify(home, card, digits)
     edit_card(path, data_digest="0" * 64)
     with pytest.raises(DfkdError) as error:
-        teachers.verify(home, teachers.find(home, trial()), digits)
+        teachers.verify(home, cards.find(home, trial()), digits)
     assert f"was made with data {'0' * 12}, digits is now {digits.digest[:12]}" in one_line(error)
     _flip(path)
     with pytest.raises(DfkdError, match="changed or damaged"):
@@ -527,7 +527,7 @@ def test_every_key_of_the_deeper_nets_is_a_published_one(net, layout):
 @pytest.fixture(scope="module")
 def foreign(made):
     """The tiny teacher's tensors under the published keys, as CMI's trainer would hold them."""
-    own = load_file(teachers.path_of(made[0], trial()))
+    own = load_file(cards.path_of(made[0], trial()))
     return {k: own[k].reshape(shape).clone() for k, shape in wrn_layout(16, 1, 10, C=1).items()}
 
 
@@ -563,7 +563,7 @@ def test_an_import_is_the_same_teacher(tmp_path, made, foreign, digits, wrap):
     assert card.top1 == made[1].top1
     assert (card.source, card.origin, card.recipe, card.seed) == ("imported", "theirs.pt", None, None)
     wanted = trial(digest=card.digest)
-    assert teachers.find(tmp_path / "home", wanted) == card
+    assert cards.find(tmp_path / "home", wanted) == card
     theirs, _ = teachers.load(tmp_path / "home", wanted, digits.task)
     ours, _ = teachers.load(made[0], trial(), digits.task)
     x = torch.rand(4, 1, 8, 8)
@@ -583,7 +583,7 @@ def test_half_precision_becomes_single(tmp_path, foreign):
     half = {k: v.half() if v.is_floating_point() else v for k, v in foreign.items()}
     save_file(half, tmp_path / "half.safetensors")
     card = importing.import_file(tmp_path, tmp_path / "half.safetensors", "digits", NET)
-    stored = load_file(teachers.path_of(tmp_path, trial(digest=card.digest)))
+    stored = load_file(cards.path_of(tmp_path, trial(digest=card.digest)))
     assert stored["fc.weight"].dtype == torch.float32
     assert torch.equal(stored["fc.weight"], half["fc.weight"].float())
 
@@ -598,7 +598,7 @@ def test_other_constants_are_given_and_kept(tmp_path, made, foreign):
     assert card.top1 == made[1].top1
     assert card.mean == pytest.approx((0.3035,)) and card.std == pytest.approx((0.7486,))
     # a file of ours holds its own constants
-    ours = teachers.path_of(tmp_path / "a", trial(digest=card.digest))
+    ours = cards.path_of(tmp_path / "a", trial(digest=card.digest))
     again = importing.import_file(tmp_path / "b", ours, "digits", NET)
     assert (again.mean, again.std, again.top1) == (card.mean, card.std, card.top1)
     wrong = importing.import_file(tmp_path / "c", tmp_path / "twice.pt", "digits", NET)
