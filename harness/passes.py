@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: a trial that a dying process held is taken by the next pass
 _PASSES = 5
 #: seconds in which the workers of a killed driver let go of their trials
-_GRACE = 5.0
+_GRACE = 10.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def run_passes(engine: Engine, board: Board, again: bool) -> None:
         board.plan(todo)
         _have_teachers(engine, board, todo)
         engine.trials(board, [t for t in todo if t.id not in board.tried])
-        _wait_for_orphans(board)
+        wait_for_orphans(board)
 
 
 def _have_teachers(engine: Engine, board: Board, todo: Sequence[Trial]) -> None:
@@ -84,7 +84,7 @@ def _prepare(run: Run, again: bool) -> bool:
     return False
 
 
-def _wait_for_orphans(board: Board) -> None:
+def wait_for_orphans(board: Board) -> None:
     """The workers of a killed driver hold their trials a moment longer; those of a living one stay."""
     deadline = time.monotonic() + _GRACE
     while time.monotonic() < deadline:

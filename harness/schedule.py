@@ -27,7 +27,7 @@ from harness import preflight
 from harness.attempt import Errand, attempt, ensure_teacher, in_a_line
 from harness.board import Board, Summary
 from harness.errors import DfkdError
-from harness.passes import Engine, in_this_process, run_passes, tell_teacher
+from harness.passes import Engine, in_this_process, run_passes, tell_teacher, wait_for_orphans
 
 if TYPE_CHECKING:
     from harness.config import Trial
@@ -106,6 +106,7 @@ def run_trials(
         have_teacher=have_teacher,
     )
     board, interrupted, cause = Board(trials, out, tracker, progress), False, ""
+    wait_for_orphans(board)  # a driver killed a moment ago: its trials are about to be free
     todo = board.open(again=bool(retry))
     if todo:
         preflight.writable("--out", out)

@@ -188,6 +188,16 @@ def holder(run: Run, seconds: float) -> subprocess.Popen[str]:
     return process
 
 
+def test_a_trial_that_a_dying_worker_still_holds_is_waited_for(tmp_path: Path) -> None:
+    """The driver was killed, its last workers let go a moment later: nothing else was open meanwhile."""
+    trial = make(0)
+    other = holder(Run(tmp_path, trial), 1.5)
+    try:
+        assert go([trial], tmp_path).done == (trial,)
+    finally:
+        other.kill()
+
+
 def test_a_trial_that_somebody_holds_is_reported_and_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
