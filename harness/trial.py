@@ -6,6 +6,7 @@ Runs without Ray and without MLflow. Killed anywhere, it goes on from its checkp
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import platform
 import time
@@ -32,7 +33,7 @@ from harness.metrics.base import STORED, evaluate
 from harness.nets.base import build as build_net
 from harness.nets.base import spec
 from harness.provenance import commit, machine
-from harness.rundir import Run
+from harness.rundir import DiskError, Run
 
 OnPoint = Callable[[dict[str, Any]], None]
 
@@ -206,12 +207,7 @@ class Loop:
             "cuda_rng": torch.cuda.get_rng_state_all() if self.compute.device.type == "cuda" else [],
         }
         self._file.parent.mkdir(exist_ok=True)
-        new = self._file.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            torch.save(state, new)
-            new.replace(self._file)
-        finally:
-            new.unlink(missing_ok=True)
+        save_atomic(state, self._file)
 
     def _resume(self) -> None:
         rows = self.run.curve()
@@ -326,10 +322,21 @@ def export_student(state: Mapping[str, Tensor], path: Path, job: Job) -> None:
 
 
 def save_atomic(state: Any, path: Path) -> None:
-    """`torch.save` under a temporary name, then rename."""
-    new = path.with_name(f".{path.name}.tmp")
-    torch.save(state, new)
-    new.replace(path)
+    """`torch.save` under a temporary name, then rename.
+
+    Raises:
+        DiskError: when it cannot be written; what was half-written is gone.
+    """
+    whole = io.BytesIO()  # torch's own writer hides the system's error and keeps the file open with it
+    torch.save(state, whole)
+    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        new.write_bytes(whole.getbuffer())
+        new.replace(path)
+    except OSError as error:
+        raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _peak_memory(device: torch.device) -> float:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from harness import registry, teachers, trial
 from harness.config import Budget, Recipe, Trial, resolve
 from harness.errors import Diverged
-from harness.rundir import Run
+from harness.rundir import DiskError, Run
 
 RECIPE = Recipe(name="tiny", epochs=2, lr=0.05, batch=64)
 SMALL = {"batch": 16, "nz": 16, "g_steps": 1, "s_steps": 1}
@@ -139,6 +139,18 @@ def test_a_pickle_in_the_checkpoint_is_not_run(tmp_path, home):
     go(t, tmp_path, home)
     assert not (tmp_path / "ran").exists()
     assert run.status() == "done"
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def full(self, data):
+        with self.open("wb") as file:
+            file.write(bytes(data)[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DiskError, match="No space left"):
+        trial.save_atomic({"a": torch.ones(3)}, tmp_path / "state.pt")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_in_words(tmp_path, home):
