@@ -6,11 +6,12 @@ resolved settings of methods, the names of networks.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -42,7 +43,8 @@ def by_code(question: str, answer: Callable[[], Any]) -> Any:
         kept = json.loads(path.read_bytes())
         if kept["code"] == _code():
             return kept["answer"]
-    found = answer()
+    with _uncollected():
+        found = answer()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -51,6 +53,18 @@ def by_code(question: str, answer: Callable[[], Any]) -> Any:
         for old in sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime)[:-_MOST]:
             old.unlink(missing_ok=True)
     return found
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: torch's import makes a million objects that stay, a fifth of its time saved."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @lru_cache(maxsize=1)
