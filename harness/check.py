@@ -27,7 +27,10 @@ from harness.nets.base import spec
 #: three classes of 8 x 8 grey images, normalised unlike [0, 1] so that a missing inverse map shows
 TOY = Task("toy", 1, 1, 8, ("a", "b", "c"), (0.3,), (0.35,), frozenset({"pad"}))
 TEACHER, STUDENT = "wrn16_2", "wrn16_1"
-_SMALL = {"batch": 8, "nz": 8, "g_steps": 2, "s_steps": 2, "steps": 2}
+_SMALL = {
+    "batch": 8, "synthesis_batch": 8, "nz": 8, "g_steps": 2, "s_steps": 2, "warmup_rounds": 0, "pool": 64,
+    "bank": 64, "bank_draw": 16,
+}  # fmt: skip
 
 
 class Verdict(NamedTuple):
@@ -43,33 +46,37 @@ class Broken(Exception):
     """A rule that a method does not keep; the message says which and how."""
 
 
-def toy_problem(seed: int = 0, teacher: str = TEACHER, student: str = STUDENT) -> Problem:
-    """A problem with a seeded random teacher whose BatchNorm statistics have seen noise."""
+def toy_problem(
+    seed: int = 0, teacher: str = TEACHER, student: str = STUDENT, task: Task = TOY, rows: int = 32
+) -> Problem:
+    """A problem with a seeded random teacher whose BatchNorm statistics have seen noise, ``rows`` a batch."""
     torch.manual_seed(seed)
-    t = build_net(teacher, TOY)
+    t = build_net(teacher, task)
     with torch.no_grad():
         for _ in range(3):
-            t(torch.rand(32, *TOY.shape))
+            t(torch.rand(rows, *task.shape))
     t.eval().requires_grad_(False)
-    s = build_net(student, TOY)
+    s = build_net(student, task)
     compute = Compute()
     compute.prepare("T", t)
     compute.prepare("S", s)
-    return Problem(TOY, t, s, Clock(3, 0.5), torch.Generator().manual_seed(seed), compute)
+    return Problem(task, t, s, Clock(3, 0.5), torch.Generator().manual_seed(seed), compute)
 
 
-def toy_method(name: str, settings: dict[str, Any] | None = None, seed: int = 0) -> Method:
+def toy_method(
+    name: str, settings: dict[str, Any] | None = None, seed: int = 0, problem: Problem | None = None
+) -> Method:
     """A method on the toy problem, its batch and step counts made small where it has such settings."""
     cls = registry.methods.get(name)
     fields = settings_of(cls.HP)
     small = {k: min(v, fields[k][0]) for k, v in _SMALL.items() if k in fields}
     hp = cls.HP(**resolve(name, cls.HP, cls.PRESETS, small | (settings or {})))
-    problem = toy_problem(seed)
+    problem = problem or toy_problem(seed)
     if issubclass(cls, Reference):
         rng = np.random.default_rng(0)
-        images = rng.integers(0, 256, (24, *TOY.shape), dtype=np.uint8)
-        split = Split(images, np.arange(24, dtype=np.int64) % TOY.K)
-        loader = Loader(split, TOY, problem.rng, torch.device("cpu"))
+        images = rng.integers(0, 256, (24, *problem.task.shape), dtype=np.uint8)
+        split = Split(images, np.arange(24, dtype=np.int64) % problem.task.K)
+        loader = Loader(split, problem.task, problem.rng, torch.device("cpu"))
         method: Method = cls(problem, hp, Images(loader.batch, loader.state, loader.load))
     else:
         method = cls(problem, hp)
@@ -115,8 +122,9 @@ def settings(name: str) -> None:
                 f.default in space.options, f"HP.{f.name}: default {f.default!r} is not among its options"
             )
     cls = registry.methods.get(name)
-    for fidelity in cls.PRESETS:
-        resolve(name, hp, cls.PRESETS, {"fidelity": fidelity})
+    for key, presets in cls.PRESETS.items():
+        for value in presets:
+            resolve(name, hp, cls.PRESETS, {key: value})
     module = inspect.getmodule(cls)
     _require(bool(cls.TITLE and cls.PAPER), "TITLE or PAPER is empty")
     _require(bool(module and module.__doc__), "the file opens with no docstring: equations, then departures")

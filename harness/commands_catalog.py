@@ -46,7 +46,10 @@ def methods(
                     "method": m["name"],
                     "title": m["title"],
                     "year": m["year"] or "",
-                    "sees": "real images" if m["reference"] else "no data" if not m["error"] else "",
+                    "sees": _sees(m),
+                    "passes per update: G": _passes(m, "G"),
+                    "T": _passes(m, "T"),
+                    "S": _passes(m, "S"),
                     "needs": "; ".join(m["needs"]),
                     "paper, or why it cannot be used": m["error"] or m["paper"],
                 }
@@ -61,11 +64,13 @@ def _method(name: str) -> dict[str, Any]:
 
     cls, error = registry.methods.error_or(name)
     about: dict[str, Any] = {"name": name, "title": "", "paper": "", "year": 0, "version": 0}
-    about |= {"reference": False, "needs": (), "presets": {}, "settings": {}, "error": error}
+    about |= {"reference": False, "control": False, "passes": {}, "needs": (), "presets": {}}
+    about |= {"settings": {}, "error": error}
     if cls is None:
         return about
     about |= {"title": cls.TITLE, "paper": cls.PAPER, "year": cls.YEAR, "version": cls.VERSION}
     about |= {"reference": cls.USES_DATA, "needs": cls.NEEDS, "presets": cls.PRESETS}
+    about |= {"control": cls.CONTROL, "passes": _cost(name)}
     for key, (default, meta) in settings_of(cls.HP).items():
         space = meta.space._asdict() if meta.space else None
         about["settings"][key] = {
@@ -78,6 +83,38 @@ def _method(name: str) -> dict[str, Any]:
             "space": space,
         }
     return about
+
+
+def _cost(name: str) -> dict[str, dict[str, float]]:
+    """Passes of each network per student update, at the method's defaults; none where it cannot be run."""
+    from harness import remember
+    from harness.errors import DfkdError
+
+    def count() -> dict[str, dict[str, float]]:
+        from harness import costs
+
+        return {part: {k: float(v) for k, v in p._asdict().items()} for part, p in costs.passes(name).items()}
+
+    try:
+        return dict(remember.by_code(f"passes {name}", count))
+    except DfkdError:
+        return {}
+
+
+def _sees(method: dict[str, Any]) -> str:
+    if method["error"]:
+        return ""
+    return "real images" if method["reference"] else "no data (control)" if method["control"] else "no data"
+
+
+def _passes(method: dict[str, Any], part: str) -> str:
+    """``1.2 / 0.2``: forwards and backwards; S has two kinds, to the weights and to the input."""
+    passes = method["passes"].get(part)
+    if not passes:
+        return ""
+    kinds = ("forward", "weights", "input") if part == "S" else ("forward", "both")
+    both = passes | {"both": passes["weights"] + passes["input"]}
+    return " / ".join(f"{both[kind]:.3g}" for kind in kinds)
 
 
 def _allowed(setting: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ chosen layout, precision and compiler and is counted. Losses and statistics stay
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,17 +46,19 @@ class Meter:
 
     def __init__(self) -> None:
         self.flops = 0.0
+        #: module -> samples forwarded, taken back to the weights, taken back to the input alone
+        self.passes: dict[str, list[int]] = {}
         self._cost: dict[tuple[Any, ...], float] = {}
         self._param: dict[str, nn.Parameter | None] = {}
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Evaluation and previews are not the method's cost."""
-        held = self.flops
+        held, passes = self.flops, copy.deepcopy(self.passes)
         try:
             yield
         finally:
-            self.flops = held
+            self.flops, self.passes = held, passes
 
     def watch(self, name: str, module: nn.Module) -> None:
         """Count every call of ``module`` from now on."""
@@ -71,7 +73,12 @@ class Meter:
             key = (name, *(t.shape[1:] for t in tensors), to_input, to_weights)
             if key not in self._cost:
                 self._cost[key] = _flops_per_sample(mod, args, kwargs, to_input, to_weights)
-            self.flops += self._cost[key] * tensors[0].shape[0]
+            n = tensors[0].shape[0]
+            self.flops += self._cost[key] * n
+            tally = self.passes.setdefault(name, [0, 0, 0])
+            tally[0] += n
+            if to_input or to_weights:
+                tally[1 if to_weights else 2] += n
 
         module.register_forward_pre_hook(count, with_kwargs=True)
 
@@ -166,21 +173,25 @@ class Compute:
                 if forward is not None:
                     m.__dict__["forward"] = forward
 
-    def backward(self, loss: Tensor, opt: torch.optim.Optimizer, name: str, clip: float | None) -> None:
-        """Gradients and one optimiser step; fp16 on a GPU is scaled, with one scaler per optimiser."""
+    def backward(
+        self, loss: Tensor, opts: Sequence[torch.optim.Optimizer], name: str, clip: float | None
+    ) -> None:
+        """Gradients, and one step of each optimiser; fp16 on a GPU is scaled, with one scaler a name."""
         scaler = self._scaler(name)
         if scaler is None:
             loss.backward()
         else:
             scaler.scale(loss).backward()
+        for opt in opts:
             if clip is not None:
-                scaler.unscale_(opt)
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_([p for g in opt.param_groups for p in g["params"]], clip)
-        if scaler is None:
-            opt.step()
-        else:
-            scaler.step(opt)
+                if scaler is not None:
+                    scaler.unscale_(opt)
+                torch.nn.utils.clip_grad_norm_([p for g in opt.param_groups for p in g["params"]], clip)
+            if scaler is None:
+                opt.step()
+            else:
+                scaler.step(opt)
+        if scaler is not None:
             scaler.update()
 
     def _scaler(self, name: str) -> torch.amp.GradScaler | None:

@@ -144,10 +144,12 @@ def coerce(owner: str, name: str, value: Any, default: Any, meta: Setting) -> An
     return out
 
 
-def resolve(
-    owner: str, hp: type, presets: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Every setting of a method, from its defaults, the preset that ``fidelity`` names, then ``given``.
+#: setting that is a preset -> its value -> what that changes in other settings
+Presets = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def resolve(owner: str, hp: type, presets: Presets, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting of a method, from its defaults, the presets in their order, then ``given``.
 
     Raises:
         DfkdError: for an unknown setting or an illegal value.
@@ -157,9 +159,9 @@ def resolve(
         if name not in fields:
             raise unknown(f"setting of {owner}", name, fields)
     values = {name: default for name, (default, _) in fields.items()}
-    if "fidelity" in fields:
-        fidelity = coerce(owner, "fidelity", given.get("fidelity", values["fidelity"]), *fields["fidelity"])
-        values.update(presets.get(fidelity, {}))
+    for name, changes in presets.items():
+        chosen = coerce(owner, name, given.get(name, values[name]), *fields[name])
+        values.update(changes.get(chosen, {}))
     for name, value in given.items():
         values[name] = coerce(owner, name, value, *fields[name])
     return values
@@ -286,6 +288,10 @@ class Grid(Frozen):
         settings: method -> settings for each of its variants; the key "*" reaches every method that has
             such a setting. A variant's own settings win over the method's, those over "*".
         budgets: row label -> a budget other than ``budget``.
+        row_seeds: row label -> seeds other than ``seeds``.
+        equal_cost: a row; every row gets, in flops, what this one spends under its own budget in student
+            updates on the same task and pair.
+        contrasts: row label -> the row it is measured against, seed by seed, in the report.
         imported: teacher digest (`dfkd teachers import` prints it) instead of recipe and seed.
         note: how settings that are not the authors' were found; stands in the report.
     """
@@ -296,11 +302,14 @@ class Grid(Frozen):
     variants: Literal["all"] | dict[str, tuple[str, dict[str, Any]]] = "all"
     settings: dict[str, dict[str, Any]] = {}
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    row_seeds: dict[str, tuple[int, ...]] = {}
     teacher_seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     teacher_recipe: str = "default"
     imported: str | None = None
     budget: Budget
     budgets: dict[str, Budget] = {}
+    equal_cost: str | None = None
+    contrasts: dict[str, str] = {}
     points: int = Field(default=100, gt=0)
     cpus_per_trial: int = Field(default=1, gt=0)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -338,8 +347,17 @@ class Grid(Frozen):
 
         rows = self.rows()
         for label in self.budgets:
-            if label not in rows:
+            if label not in rows and label != self.equal_cost:
                 raise unknown("row in budgets", label, rows)
+        for label in self.row_seeds:
+            if label not in rows:
+                raise unknown("row in row_seeds", label, rows)
+        for label, base in self.contrasts.items():
+            for each in (label, base):
+                if each not in rows:
+                    raise unknown("row in contrasts", each, rows)
+            if label == base:
+                raise DfkdError(f"contrasts: row {label!r} is measured against itself")
         methods = [m for m, _ in rows.values()]
         for key in self.settings:
             if key != "*" and key not in methods and key not in registry.methods.names():
@@ -351,10 +369,11 @@ class Grid(Frozen):
         for task in self.tasks:
             task_version, recipe_ = version(task), recipe(self.teacher_recipe, task)
             for teacher, student in self.pairs:
+                equal = self._equal(rows, task, (teacher, student))
                 for label, (method, _) in rows.items():
                     cls = registry.methods.get(method)
                     for teacher_seed in self.teacher_seeds:
-                        for seed in self.seeds:
+                        for seed in self.row_seeds.get(label, self.seeds):
                             yield Trial(
                                 task=task,
                                 task_version=task_version,
@@ -366,7 +385,7 @@ class Grid(Frozen):
                                 recipe=recipe_,
                                 teacher_seed=teacher_seed,
                                 teacher_digest=self.imported,
-                                budget=self.budgets.get(label, self.budget),
+                                budget=equal or self.budgets.get(label, self.budget),
                                 precision=self.precision,
                                 channels_last=self.channels_last,
                                 compile=self.compile,
@@ -375,6 +394,31 @@ class Grid(Frozen):
                                 points=self.points,
                                 cpus=self.cpus_per_trial,
                             )
+
+    def _equal(
+        self, rows: Mapping[str, tuple[str, dict[str, Any]]], task: str, pair: tuple[str, str]
+    ) -> Budget | None:
+        """What every row may spend on a task and pair, to four digits; None where rows have their own."""
+        label = self.equal_cost
+        if label is None:
+            return None
+        from harness import registry
+        from harness.costs import flops_per_update
+        from harness.data import describe
+
+        if label not in rows and label not in registry.methods.names():
+            raise unknown("row in equal_cost", label, {*rows, *registry.methods.names()})
+        budget = self.budgets.get(label, self.budget)
+        if budget.unit == "flops":
+            return budget
+        if budget.unit == "rounds":
+            raise DfkdError(
+                f"equal_cost = {label!r}: its budget {budget} must be in student_updates or flops, "
+                "since how many updates a round has is the method's own affair"
+            )
+        method, own = rows.get(label, (label, {}))
+        flops = flops_per_update(method, self._resolve(method, own), describe(task), pair) * budget.amount
+        return Budget(amount=float(f"{flops:.4g}"), unit="flops")
 
     def _resolve(self, method: str, own: Mapping[str, Any]) -> dict[str, Any]:
         from harness import registry

@@ -231,34 +231,6 @@ def _stratified(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     return mask
 
 
-def augment(x: Tensor, task: Task, rng: torch.Generator) -> Tensor:
-    """Random crops after padding by an eighth of the side, and flips, each image its own.
-
-    Only what the task bears. The padding is black.
-
-    Args:
-        x: (n, C, H, W) in [0, 1].
-        task: says what it bears.
-        rng: on the device of x.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    n, side = len(x), task.side
-    if "pad" in task.augment:
-        pad = max(1, side // 8)
-        dy, dx = torch.randint(2 * pad + 1, (2, n), generator=rng, device=x.device)
-        rows = dy[:, None] + torch.arange(side, device=x.device)
-        cols = dx[:, None] + torch.arange(side, device=x.device)
-        wide = F.pad(x, (pad, pad, pad, pad))
-        pick = torch.arange(n, device=x.device)[:, None, None]
-        x = wide.permute(0, 2, 3, 1)[pick, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
-    if "flip" in task.augment:
-        flip = torch.rand(n, generator=rng, device=x.device) < 0.5
-        x = torch.where(flip[:, None, None, None], x.flip(3), x)
-    return x
-
-
 class Loader:
     """Augmented batches in shuffled epochs on one random stream; an exact position to come back to."""
 
@@ -272,6 +244,8 @@ class Loader:
     def batch(self, n: int) -> tuple[Tensor, Tensor]:
         """The next n images (n, C, H, W) in [0, 1] and labels (n,); an epoch's remainder opens the next."""
         import torch
+
+        from harness.views import augment
 
         picked = []
         while n:

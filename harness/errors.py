@@ -22,6 +22,10 @@ class Interrupted(DfkdError):
     """A try ended for no fault of the method; another may go on."""
 
 
+class DiskError(DfkdError):
+    """The store cannot be written (full, read-only, no permission): nobody's method is to blame."""
+
+
 class Unavailable(DfkdError):
     """A metric that cannot be had here; its message stands in the table's cell."""
 

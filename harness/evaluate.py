@@ -80,6 +80,14 @@ class Examiner:
         table = torch.bincount(self.labels * K + self.s_logits.argmax(1), minlength=K * K)
         return table.reshape(K, K).numpy()
 
+    def predictions(self) -> dict[str, np.ndarray]:
+        """``y`` (labels of the test split) and ``s`` (the student's arg-max), (N,), as small as K allows."""
+        kind = np.min_scalar_type(self.data.task.K - 1)
+        return {
+            "y": self.labels.numpy().astype(kind),
+            "s": self.s_logits.argmax(1).numpy().astype(kind),
+        }
+
 
 def draw_samples(
     method: Method, seed: int, n: int, examiner: Examiner
@@ -136,10 +144,15 @@ def draw_samples(
 
 
 def evidence(
-    examiner: Examiner, samples: dict[str, np.ndarray] | None, spend: dict[str, Any], inception: Path | None
+    examiner: Examiner,
+    student: nn.Module,
+    samples: dict[str, np.ndarray] | None,
+    spend: dict[str, Any],
+    inception: Path | None,
 ) -> Evidence:
-    """Everything a metric may look at."""
+    """Everything a metric may look at; the examiner has seen the student."""
     data = examiner.data
+    val_logits, _ = logits_and_features(student, data.val, examiner.compute)
     return Evidence(
         task=data.task,
         labels=examiner.labels.numpy(),
@@ -153,6 +166,8 @@ def evidence(
         device=str(examiner.compute.device),
         data_digest=examiner.data.digest,
         cache=cache_dir(),
+        val_labels=np.asarray(data.val.labels),
+        val_logits=val_logits.numpy(),
     )
 
 

@@ -67,7 +67,8 @@ def frame(
         Identity (``id`` ... ``precision``), ``status``, ``reason``, one column a metric, ``top1_*`` over
         the curve, spend, cost, provenance, ``warnings``, ``unavailable`` (JSON: metric -> why it has no
         number), ``settings`` (JSON), ``stale``. Numbers are doubles, NaN where there is none and in every
-        row that is not done; texts are empty there; ``seed`` and ``teacher_seed`` int64, ``reference`` bool.
+        row that is not done; texts are empty there; ``seed`` and ``teacher_seed`` int64, ``reference``
+        and ``control`` bool.
     """
     rows, metrics = [], set[str]()
     for trial in trials:
@@ -112,7 +113,8 @@ def _row(
         "student": trial.student,
         "variant": trial.label or trial.method,
         "method": trial.method,
-        "reference": _is_reference(trial.method),
+        "reference": _marked(trial.method, "USES_DATA"),
+        "control": _marked(trial.method, "CONTROL"),
         "seed": trial.seed,
         "teacher_seed": trial.teacher_seed,
         "budget": str(trial.budget),
@@ -140,7 +142,7 @@ def _row(
 
 def _kinds(metrics: Sequence[str]) -> dict[str, Any]:
     kinds: dict[str, Any] = dict.fromkeys(("id", "task", "teacher", "student", "variant", "method"), str)
-    kinds |= {"reference": bool, "seed": "int64", "teacher_seed": "int64"}
+    kinds |= {"reference": bool, "control": bool, "seed": "int64", "teacher_seed": "int64"}
     kinds |= dict.fromkeys(("budget", "precision", "status", "reason"), str)
     kinds |= dict.fromkeys((*metrics, "top1_tail", "top1_mean", "top1_std", "top1_oracle"), float)
     kinds |= dict.fromkeys((*SPEND, *COST), float) | PROVENANCE
@@ -181,8 +183,9 @@ def _classes(task: str) -> float:
 
 
 @cache
-def _is_reference(method: str) -> bool:
+def _marked(method: str, flag: str) -> bool:
+    """A flag of a method's class; False for one that cannot be imported."""
     from harness import registry
 
     cls, _ = registry.methods.error_or(method)
-    return bool(cls and cls.USES_DATA)
+    return bool(cls and getattr(cls, flag))

@@ -107,6 +107,7 @@ def override(
     tasks: Sequence[str] = (),
     pairs: Sequence[tuple[str, str]] = (),
     budget: Budget | None = None,
+    equal_cost: str | None = None,
     sets: Sequence[Set] = (),
     precision: str | None = None,
     compile: bool | None = None,
@@ -115,11 +116,13 @@ def override(
 
     Args:
         grid: as it was loaded.
-        methods: rows to keep, by label or by method; a registered method that has no row gets one.
-        seeds: instead of the grid's.
+        methods: rows to keep, by label or by method; a registered method that has no row gets one. A
+            contrast goes with either of its rows, also where ``sets`` renames them.
+        seeds: instead of the grid's, for every row.
         tasks: the same.
         pairs: the same.
         budget: for every row, those with one of their own too.
+        equal_cost: the row whose spend every row gets.
         sets: a row of each value, ``cpsc beta=0`` and ``cpsc beta=1``; several multiply. What names a row
             outdoes what names a method, which outdoes ``*``.
         precision: instead of the grid's.
@@ -130,22 +133,28 @@ def override(
     """
     changes: dict[str, Any] = {
         "seeds": tuple(seeds), "tasks": tuple(tasks), "pairs": tuple(pairs), "precision": precision,
-        "compile": compile,
+        "compile": compile, "equal_cost": equal_cost,
     }  # fmt: skip
     changes = {k: v for k, v in changes.items() if v not in ((), None)}
-    budgets = dict(grid.budgets)
+    budgets, row_seeds = dict(grid.budgets), {} if seeds else dict(grid.row_seeds)
+    contrasts = dict(grid.contrasts)
     if budget is not None:
         changes["budget"], budgets = budget, {}
     if methods or sets:
         rows = {label: (label, row) for label, row in _picked(grid, methods).items()}
         if sets:
             rows = _multiplied(rows, sets)
-        kept = {method for _, (method, _) in rows.values()}
+        anchor = equal_cost or grid.equal_cost  # its settings and budget are asked for even without a row
+        kept = {method for _, (method, _) in rows.values()} | {anchor}
         changes["variants"] = {label: row for label, (_, row) in rows.items()}
         changes["settings"] = {k: v for k, v in grid.settings.items() if k == "*" or k in kept}
-        budgets = {label: budgets[was] for label, (was, _) in rows.items() if was in budgets}
+        named = {anchor: budgets[anchor]} if anchor in budgets else {}
+        budgets = named | {label: budgets[was] for label, (was, _) in rows.items() if was in budgets}
+        row_seeds = {label: row_seeds[was] for label, (was, _) in rows.items() if was in row_seeds}
+        contrasts = {label: base for label, base in contrasts.items() if {label, base} <= rows.keys()}
     try:
-        return Grid(**(dict(grid) | changes | {"budgets": budgets}))
+        named_rows = {"budgets": budgets, "row_seeds": row_seeds, "contrasts": contrasts}
+        return Grid(**(dict(grid) | changes | named_rows))
     except ValidationError as error:
         raise DfkdError(one_line(error)) from None
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from harness.errors import DfkdError, Diverged
 
 if TYPE_CHECKING:
     from harness.compute import Compute
+    from harness.config import Presets
     from harness.nets.base import Net
 
 
@@ -55,12 +57,13 @@ class Task:
 
 
 class BNStat(NamedTuple):
-    """Statistics of one BatchNorm layer's *input*: each a tensor of shape (C,), fp32."""
+    """One BatchNorm layer's *input* (B, C, H, W) and its statistics, each of shape (C,), fp32."""
 
     mean: Tensor
     var: Tensor  # biased, over batch and space
     running_mean: Tensor
     running_var: Tensor
+    input: Tensor
 
 
 class Out(NamedTuple):
@@ -136,6 +139,8 @@ class Problem:
         student: fresh and trainable; the same initial weights for every method at one seed.
         rng: the ``train`` stream, on ``compute.device``; every draw of training takes it.
         compute: device, precision, layout.
+        scratch: a directory of the trial's own, made when needed, for what is too large for a checkpoint
+            file; None: keep everything in memory.
     """
 
     task: Task
@@ -144,6 +149,20 @@ class Problem:
     clock: Clock
     rng: torch.Generator
     compute: Compute
+    scratch: Path | None = None
+
+
+class Pooled(Protocol):
+    """What the harness asks of a `methods.pool.Pool`; a method's own store of many rows may do the same."""
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint; may name files in ``Problem.scratch``."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Back to a `state` or an `excerpt`."""
+
+    def excerpt(self) -> dict[str, Any]:
+        """What `Method.sample` needs of it later: bounded, and of no file."""
 
 
 class Images(NamedTuple):
@@ -185,8 +204,8 @@ class Method(ABC):
     """
 
     HP: ClassVar[type]
-    #: setting values that a preset of the ``fidelity`` setting changes: {"released": {...}}
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: what a setting that is a preset changes in others: {"fidelity": {"released": {...}}}
+    PRESETS: ClassVar[Presets] = {}
     TITLE: ClassVar[str] = ""
     PAPER: ClassVar[str] = ""
     YEAR: ClassVar[int] = 0
@@ -198,6 +217,8 @@ class Method(ABC):
     MAKERS: ClassVar[tuple[str, ...]] = ("G",)
     #: True only for `Reference`
     USES_DATA: ClassVar[bool] = False
+    #: a method that any real one must beat: noise, an untrained generator; every table marks it
+    CONTROL: ClassVar[bool] = False
 
     def __init__(self, problem: Problem, hp: Any) -> None:
         """Keep what was given; a subclass goes on to fill `parts` (neither T nor S) and `opts`."""
@@ -205,6 +226,7 @@ class Method(ABC):
         self.T, self.S = problem.teacher, problem.student
         self.parts: dict[str, nn.Module] = {}
         self.opts: dict[str, torch.optim.Optimizer] = {}
+        self.pools: dict[str, Pooled] = {}
         self.schedules: list[Schedule] = []
         self.updates: dict[str, int] = {}
         self._finite = torch.ones((), dtype=torch.bool, device=problem.compute.device)
@@ -242,13 +264,16 @@ class Method(ABC):
         """One synthesize and one distill; override for another order."""
         return prefixed("G", self.synthesize()) | prefixed("S", self.distill())
 
-    def step(self, name: str, terms: Mapping[str, Tensor], clip: float | None = None) -> Terms:
+    def step(
+        self, name: str, terms: Mapping[str, Tensor], clip: float | None = None, also: tuple[str, ...] = ()
+    ) -> Terms:
         """Take one gradient step of ``opts[name]`` on the sum of the terms; the only place that does.
 
         Args:
             name: which optimiser; also the key of the update count.
             terms: name -> scalar with its weight included.
             clip: largest gradient norm over the optimiser's parameters, or None.
+            also: other optimisers that step on the same gradients.
 
         Raises:
             DfkdError: for no term at all.
@@ -257,15 +282,16 @@ class Method(ABC):
         """
         if not terms:
             raise DfkdError(f"{name!r} has nothing to minimise: every weight of its terms is off")
-        opt = self.opts[name]
+        opts = [self.opts[key] for key in (name, *also)]
         loss = torch.stack(list(terms.values())).sum()
         bad = not loss.is_cuda and not torch.isfinite(loss.detach())
         if bad:
             named = ", ".join(k for k, v in terms.items() if not torch.isfinite(v)) or "their sum"
             raise Diverged(f"loss of {name!r} is not finite in round {self.problem.clock.round}: {named}")
         self._finite &= torch.isfinite(loss.detach())
-        opt.zero_grad(set_to_none=True)
-        self.problem.compute.backward(loss, opt, name, clip)
+        for opt in opts:
+            opt.zero_grad(set_to_none=True)
+        self.problem.compute.backward(loss, opts, name, clip)
         self.updates[name] = self.updates.get(name, 0) + 1
         return Terms({k: v.detach() for k, v in terms.items()})
 
@@ -293,6 +319,7 @@ class Method(ABC):
             "S": self.S.state_dict(),
             "parts": {k: m.state_dict() for k, m in self.parts.items()},
             "opts": {k: o.state_dict() for k, o in self.opts.items()},
+            "pools": {k: p.state() for k, p in self.pools.items()},
             "rng": self.problem.rng.get_state(),
             "scalers": self.problem.compute.scaler_state(),
             "updates": dict(self.updates),
@@ -312,9 +339,27 @@ class Method(ABC):
             m.load_state_dict(state["parts"][k])
         for k, o in self.opts.items():
             o.load_state_dict(state["opts"][k])
+        for k, p in self.pools.items():
+            p.load(state["pools"][k])
         self.problem.rng.set_state(state["rng"])
         self.problem.compute.load_scaler_state(state["scalers"])
         self.updates = dict(state["updates"])
+        self.load_extra_state(state["extra"])
+
+    def final_state(self) -> dict[str, Any]:
+        """What `sample` needs when the trial is over and ``scratch`` is gone; of pools, an excerpt."""
+        return {
+            "parts": {k: m.state_dict() for k, m in self.parts.items()},
+            "pools": {k: p.excerpt() for k, p in self.pools.items()},
+            "extra": self.extra_state(),
+        }
+
+    def load_final_state(self, state: dict[str, Any]) -> None:
+        """Sample from `final_state` from now on."""
+        for k, m in self.parts.items():
+            m.load_state_dict(state["parts"][k])
+        for k, p in self.pools.items():
+            p.load(state["pools"][k])
         self.load_extra_state(state["extra"])
 
 

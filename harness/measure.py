@@ -60,7 +60,8 @@ def measure(
             n = how_many(inception, len(job.data.test))
             drawn = draw_samples(job.method, run.trial.seed, n, examiner)
             numbers, unavailable, warnings = evaluate(
-                evidence(examiner, drawn[0] if drawn else None, result["spend"], inception), names
+                evidence(examiner, job.method.S, drawn[0] if drawn else None, result["spend"], inception),
+                names,
             )
         metrics = result["metrics"] | numbers
         reasons = result.get("unavailable", {}) | unavailable
@@ -99,9 +100,7 @@ def _restore(job: Job, final: Path) -> None:
         student = load_file(final / "student.safetensors")
         state = torch.load(final / "parts.pt", map_location="cpu", weights_only=True)
         job.method.S.load_state_dict(student)
-        for name, part in job.method.parts.items():
-            part.load_state_dict(state["parts"][name])
-        job.method.load_extra_state(state["extra"])
+        job.method.load_final_state(state)
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DfkdError(f"{final} cannot be read: {line}") from error

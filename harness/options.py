@@ -111,6 +111,13 @@ def choose(
     budget: Annotated[
         str | None, typer.Option(help="Budget of every row: 300:rounds, 1e4:student_updates or 5e12:flops.")
     ] = None,
+    equal_cost: Annotated[
+        str | None,
+        typer.Option(
+            help="A row: every row may spend, in flops, what this one spends under its budget.",
+            autocompletion=complete_method,
+        ),
+    ] = None,
     set: Annotated[
         list[str] | None,
         typer.Option(
@@ -140,6 +147,7 @@ def choose(
         tasks=task or (),
         pairs=[grids.parse_pair(p) for p in pair or ()],
         budget=Budget.parse(budget) if budget is not None else None,
+        equal_cost=equal_cost,
         sets=[grids.parse_set(s) for s in set or ()],
         precision=precision,
         compile=compile,

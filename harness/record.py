@@ -22,7 +22,10 @@ from harness.rundir import Run
 SECTIONS = {"metrics": "final", "spend": "spend", "cost": "cost", "provenance": "provenance"}
 #: MLflow's terminal status of a trial; one that is neither done nor failed was killed
 TERMINAL = {"done": "FINISHED", "failed": "FAILED", "skipped": "FAILED"}
-ARTIFACTS = ("trial.json", "result.json", "failure.json", "curve.jsonl", "samples.npz", "confusion.npy")
+ARTIFACTS = (
+    *("trial.json", "result.json", "failure.json", "curve.jsonl"),
+    *("samples.npz", "confusion.npy", "predictions.npz"),
+)
 
 _VERSION = 1  # raised when the record's form changes: what was synced before is synced again
 _CHUNK = 4000  # MLflow cuts longer tags (5000 to 8000, by version) with no more than a warning

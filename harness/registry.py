@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.interface import Method
 
 #: modules of the methods package that methods share and that are none themselves
-SHARED = frozenset({"losses", "priors", "pool", "generative"})
+SHARED = frozenset({"losses", "priors", "pool", "segments", "student", "generative", "inversion"})
 GROUP = "dfkd.methods"
 
 

@@ -62,16 +62,31 @@ class Results:
 
         return curves(self.trials, self.source)
 
+    @cached_property
+    def paired(self) -> pd.DataFrame | None:
+        """`reports.contrasts.paired`; None for a grid without contrasts."""
+        if not self.grid.contrasts:
+            return None
+        found: pd.DataFrame = importlib.import_module("reports.contrasts").paired(
+            self.frame, self.grid.contrasts, self.source.predictions
+        )
+        return found
+
     def text(self) -> str:
-        """The main table for a terminal."""
+        """The main table for a terminal, and the paired differences."""
         tables = importlib.import_module("reports.tables")
-        return str(tables.to_text(tables.main(self.frame, self.curves)))
+        table = tables.main(self.frame, self.curves)
+        text = str(tables.to_text(table))
+        if self.paired is not None:
+            section = importlib.import_module("reports.section")
+            text += "\n" + str(section.to_text(section.layout(self.paired, table)))
+        return text
 
     def report(self, formats: Sequence[str] = ("html", "md", "csv")) -> dict[str, Path]:
         """Write the report under ``<out>/reports/<grid>/``.
 
         Returns:
-            Format -> file.
+            Format -> file, and "contrasts" -> its CSV where the grid has any.
 
         Raises:
             DfkdError: for an unknown format, or a folder that cannot be written.
@@ -81,7 +96,7 @@ class Results:
         samples = self.source.samples
         try:
             written: dict[str, Path] = page.write(
-                self.grid.name, self.grid.note, self.frame, self.curves, samples, folder, formats
+                self.grid.name, self.grid.note, self.frame, self.curves, samples, folder, formats, self.paired
             )
         except OSError as error:
             raise DfkdError(f"--out: {folder} cannot be written: {error.strerror or error}") from error

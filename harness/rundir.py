@@ -1,11 +1,13 @@
 """One directory a trial: the truth about what was run. Everything else (MLflow, frames) is a view of it.
 
 ``<out>/trials/<id>/`` holds ``trial.json``, ``lock``, ``curve.jsonl``, ``checkpoint/``, ``final/``,
-``samples.npz``, ``confusion.npy``, ``failure.json``, and ``result.json``, which comes last and whole.
+``samples.npz``, ``confusion.npy``, ``predictions.npz`` (of the test split: ``y`` the labels, ``s`` the
+student's arg-max at the last point), ``failure.json``, and ``result.json``, which comes last and whole.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
-from harness.errors import DfkdError
+from harness.errors import DfkdError, DiskError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,10 +35,6 @@ _PATIENCE = 0.1
 
 class Busy(DfkdError):
     """Somebody else is running the trial."""
-
-
-class DiskError(DfkdError):
-    """The store cannot be written (full, read-only, no permission): nobody's method is to blame."""
 
 
 class Run:
@@ -175,6 +173,14 @@ class Run:
         """Write a JSON file of the directory atomically."""
         self._write(name, (json.dumps(value, indent=1) + "\n").encode())
 
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write an npz file of the directory atomically."""
+        import numpy as np
+
+        whole = io.BytesIO()
+        np.savez_compressed(whole, **arrays)  # type: ignore[arg-type]
+        self._write(name, whole.getvalue())
+
     def _write(self, name: str, data: bytes) -> None:
         path = self.path / name
         new = path.with_name(f".{name}.{os.getpid()}.tmp")
@@ -222,10 +228,14 @@ class Dirs:
 
     def samples(self, id: str) -> dict[str, np.ndarray] | None:
         """Arrays of a trial's ``samples.npz``, or None."""
-        return read_samples(self.out / "trials" / id / "samples.npz")
+        return read_arrays(self.out / "trials" / id / "samples.npz")
+
+    def predictions(self, id: str) -> dict[str, np.ndarray] | None:
+        """Arrays of a trial's ``predictions.npz``, or None: it is younger than some trials."""
+        return read_arrays(self.out / "trials" / id / "predictions.npz")
 
 
-def read_samples(path: Path) -> dict[str, np.ndarray] | None:
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
     """Arrays of an npz file, or None where there is none.
 
     Raises:

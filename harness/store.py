@@ -22,7 +22,7 @@ from filelock import FileLock
 from harness import record
 from harness.errors import DfkdError
 from harness.place import Place, mask, sqlite_file
-from harness.rundir import Dirs, Run, Status, held, read_samples
+from harness.rundir import Dirs, Run, Status, held, read_arrays
 
 if TYPE_CHECKING:
     import numpy as np
@@ -252,13 +252,20 @@ class MLflow:
 
     def samples(self, id: str) -> dict[str, np.ndarray] | None:
         """Arrays of a trial's ``samples.npz``, or None."""
+        return self._arrays(id, "samples.npz")
+
+    def predictions(self, id: str) -> dict[str, np.ndarray] | None:
+        """Arrays of a trial's ``predictions.npz``, or None."""
+        return self._arrays(id, "predictions.npz")
+
+    def _arrays(self, id: str, name: str) -> dict[str, np.ndarray] | None:
         if (run := self._runs.get(id)) is None:
             return None
         with told(self.uri), tempfile.TemporaryDirectory() as folder:
             names = {file.path for file in self._client.list_artifacts(run.info.run_id)}
-            if "samples.npz" not in names:
+            if name not in names:
                 return None
-            return read_samples(Path(self._client.download_artifacts(run.info.run_id, "samples.npz", folder)))
+            return read_arrays(Path(self._client.download_artifacts(run.info.run_id, name, folder)))
 
 
 def _connect(uri: str) -> MlflowClient:

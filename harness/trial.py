@@ -9,6 +9,7 @@ import dataclasses
 import io
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ def build(
     teachers_dir: Path,
     device: str = "cpu",
     loaded: TaskData | None = None,
+    scratch: Path | None = None,
 ) -> Job:
     """Turn names into objects; call it inside `harness.compute.own_globals`.
 
@@ -89,7 +91,7 @@ def build(
     compute.prepare("S", student)
     student.train()
     rng = torch.Generator(compute.device).manual_seed(seed_for(trial.seed, "train"))
-    problem = Problem(task, teacher, student, Clock(), rng, compute)
+    problem = Problem(task, teacher, student, Clock(), rng, compute, scratch)
     torch.manual_seed(seed_for(trial.seed, "parts"))
     if issubclass(cls, Reference):
         loader = data.Loader(found.train, found.task, rng, compute.device)
@@ -138,6 +140,7 @@ class Loop:
         self.examiner = Examiner(job.data, job.problem.teacher, self.compute)
         self.seen: dict[str, float] = {}
         self._file = run.path / "checkpoint" / "state.pt"
+        self._pools = pools_of(run)
         self._resume()
 
     def spend(self) -> dict[str, float]:
@@ -222,6 +225,7 @@ class Loop:
             except Exception as error:
                 # The method may be half loaded: forget the file and let the next try start from nothing.
                 self._file.unlink()
+                shutil.rmtree(self._pools, ignore_errors=True)
                 self.run.cut(0)
                 line = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise Interrupted(f"checkpoint cannot be read, the trial starts over: {line}") from error
@@ -232,6 +236,8 @@ class Loop:
             torch.set_rng_state(state["rng"])
             if state["cuda_rng"] and self.compute.device.type == "cuda":
                 torch.cuda.set_rng_state_all(state["cuda_rng"])
+        else:  # killed before its first checkpoint
+            shutil.rmtree(self._pools, ignore_errors=True)
         self.run.cut(self.at.rows)
 
 
@@ -258,6 +264,7 @@ def run_trial(
     began = time.perf_counter()
     with own_globals(seed_for(trial.seed, "train"), trial.cpus):
         arguments: dict[str, Any] = {"data_root": data_root, "teachers_dir": teachers_dir, "device": device}
+        arguments["scratch"] = pools_of(run)
         loaded = data.load(trial.task, data_root)
         run.prepare()
         try:
@@ -292,20 +299,26 @@ def _finish(loop: Loop, inception: Path | None) -> tuple[dict[str, float], dict[
     final = run.path / "final"
     final.mkdir(exist_ok=True)
     export_student(method.S.state_dict(), final / "student.safetensors", job)
-    parts = {k: m.state_dict() for k, m in method.parts.items()}
-    save_atomic({"parts": parts, "extra": method.extra_state()}, final / "parts.pt")
+    kept = method.final_state()
+    save_atomic(kept, final / "parts.pt")
+    method.load_final_state(kept)  # a pool is cut to an excerpt: `dfkd measure` draws from the same
     n = how_many(inception, len(job.data.test))
     drawn = draw_samples(method, job.trial.seed, n, loop.examiner)
     samples, cut = drawn if drawn else (None, {})
     if samples is not None:
-        new = run.path / ".samples.tmp.npz"
-        np.savez_compressed(new, **{k: v[:STORED] for k, v in samples.items()})  # type: ignore[arg-type]
-        new.replace(run.path / "samples.npz")
+        run.write_arrays("samples.npz", {k: v[:STORED] for k, v in samples.items()})
+    run.write_arrays("predictions.npz", loop.examiner.predictions())
     new = run.path / ".confusion.tmp.npy"
     np.save(new, loop.examiner.confusion())
     new.replace(run.path / "confusion.npy")
-    numbers, unavailable, warnings = evaluate(evidence(loop.examiner, samples, loop.spend(), inception))
+    seen = evidence(loop.examiner, method.S, samples, loop.spend(), inception)
+    numbers, unavailable, warnings = evaluate(seen)
     return numbers | cut, unavailable, warnings
+
+
+def pools_of(run: Run) -> Path:
+    """Where a trial's pools lie beside its checkpoint, to be dropped with it."""
+    return run.path / "checkpoint" / "pools"
 
 
 def export_student(state: Mapping[str, Tensor], path: Path, job: Job) -> None:

@@ -33,11 +33,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.config import FIDELITY, choice, log, setting, uniform, weight
+from harness.config import FIDELITY, Presets, choice, log, setting, uniform, weight
 from harness.interface import NetSpec, Out, Problem, Schedule, Task, Terms, prefixed
 from harness.nets.generators import CFE_PRESETS, Adapter, CFEGenerator
 from methods import losses, priors
-from methods.generative import Generative, LoopHP, adam, constant, cosine, sgd, steps
+from methods.generative import Generative, LoopHP
+from methods.student import adam, constant, cosine, sgd, steps
 
 #: the presets, and every other choice of the four norms by its numbers ("0+1")
 _CFE = dict(CFE_PRESETS) | {
@@ -53,6 +54,7 @@ class Settings(LoopHP):
     fidelity: str = setting("corrected", "preset: mended, or as the released code behaves", choices=FIDELITY)
     batch: int = setting(512, "images in a batch", low=2)
     g_steps: int = setting(6, "generator steps in a round", low=0)
+    beta1_g: float = setting(0.5, "Adam's first beta of G", low=0.0)
     s_steps: int = setting(5, "student steps in a round", low=0)
     ikd: float = weight(1.0, "L_IKD: distance of S and T, KL and L2 together", term="ikd")
     alpha: float = weight(5.0, "alpha: L2 on logits inside L_IKD", term="l2", space=log(0.5, 20))
@@ -75,6 +77,12 @@ class Settings(LoopHP):
     amp: str = setting("harness", "precision", choices=("harness", "fp16_unscaled"))
 
 
+_RELEASED: dict[str, Any] = {
+    "g_optimizer": "rebuilt", "ce": "softmax", "l2": "log_if_10", "adapter": "frozen", "order": "G_first",
+    "amp": "fp16_unscaled",
+}  # fmt: skip
+
+
 class CPSC(Generative):
     """Conditional generator with categorical feature embedding against T and S."""
 
@@ -83,16 +91,7 @@ class CPSC(Generative):
     PAPER = "Shao, Zhang and Wang, Pattern Recognition 143 (2023) 109781, arXiv 2510.03375"
     YEAR = 2023
     NEEDS = ("BatchNorm in the teacher unless beta = 0",)
-    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
-        "released": {
-            "g_optimizer": "rebuilt",
-            "ce": "softmax",
-            "l2": "log_if_10",
-            "adapter": "frozen",
-            "order": "G_first",
-            "amp": "fp16_unscaled",
-        }
-    }
+    PRESETS: ClassVar[Presets] = {"fidelity": {"released": _RELEASED}}
     hp: Settings
 
     def __init__(self, problem: Problem, hp: Settings) -> None:
@@ -103,8 +102,8 @@ class CPSC(Generative):
             hp.nz, task, cfe_layers=_CFE[hp.cfe_layers], cfe_embedding_dim=hp.cfe_embedding_dim
         )
         self._adam_of_g()
-        self.opts["S"] = sgd(self.S, hp.lr_s, hp.weight_decay)
-        self.schedules = [Schedule(self.opts["S"], cosine(hp.warmup))]
+        if hp.schedule == "cosine":
+            self.schedules = [Schedule(self.opts["S"], cosine(hp.warmup))]
         if hp.g_optimizer == "kept":
             self.schedules.append(Schedule(self.opts["G"], _G_SCHEDULES[hp.g_schedule]))
         d_s, d_t = self.S.head.in_features, self.T.head.in_features
@@ -130,7 +129,7 @@ class CPSC(Generative):
         return None
 
     def _adam_of_g(self) -> None:
-        self.opts["G"] = adam(self.parts["G"], self.hp.lr_g, (0.5, 0.999))
+        self.opts["G"] = adam(self.parts["G"], self.hp.lr_g, (self.hp.beta1_g, 0.999))
 
     def draw(self, n: int, rng: torch.Generator, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """x = G(z, y); y uniform over the classes unless asked for."""

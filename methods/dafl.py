@@ -7,26 +7,29 @@ Read off the authors' code at 5e8f4e4. G and S take their steps on one shared ba
 and logits that G was just graded on, before G moves. Defaults are its README's command for CIFAR-10.
 Departures, each a setting:
   * a: 0.01, as the README says; its flag is misspelt, so that what runs has 0.1 (``fidelity=released``).
-  * shared_batch=false, g_steps, s_steps, entropy_log=e, final=sigmoid, bn_eps=1e-5, wide=true: the DataFree
-    protocol (separate batches, 1 G : 5 S, natural logarithm with ie = 20).
+  * protocol=datafree: as DataFree (9e79fa9) runs it, with separate batches, 1 G : 5 S, natural logarithm with
+    ie = 20, its own wide generator that ends in a sigmoid, and G in eval mode while S learns.
   * bn_eps=0.8: theirs; it stands where momentum was probably meant. Kept.
+  * opt_s=adam, lr_s=2e-3, lr_g=0.2, nz=100, batch=512, oh=1, a=0.1: their command for MNIST.
 Not kept, equal in value: weight gradients of T.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from harness.config import FIDELITY, log, setting, weight
+from harness.config import FIDELITY, Presets, log, setting, weight
 from harness.errors import DfkdError
-from harness.interface import Out, Problem, Schedule, Terms
+from harness.interface import Out, Problem
 from harness.nets.generators import DAFLGenerator
 from methods import losses
-from methods.generative import Generative, LoopHP, adam, see, sgd, steps
+from methods.generative import Generative, LoopHP
+from methods.student import Lesson
 
 _BASES = {"10": 10.0, "e": math.e}
 
@@ -35,10 +38,13 @@ _BASES = {"10": 10.0, "e": math.e}
 class Settings(LoopHP):
     """Defaults of the authors' CIFAR-10 command; the rate of G is high by intent (Adam, 0.02)."""
 
+    protocol: str = setting("authors", "preset: whose training loop", choices=("authors", "datafree"))
     fidelity: str = setting("corrected", "preset: mended, or as the released code behaves", choices=FIDELITY)
     batch: int = setting(1024, "images in a batch", low=2)
     nz: int = setting(1000, "width of the noise z", low=1)
     s_steps: int = setting(1, "student steps in a round (1 with shared_batch)", low=0)
+    schedule: str = setting("steps", "rate of S", choices=("cosine", "steps", "off"))
+    tau: float = setting(1.0, "temperature of the student's KL", low=1e-3, space=log(1, 20))
     lr_g: float = setting(0.02, "Adam rate of G, constant", low=0.0, space=log(1e-3, 0.3))
     oh: float = weight(0.05, "oh: one-hot loss", term="oh", space=log(0.01, 2))
     a: float = weight(0.01, "a: activation loss", term="a", space=log(1e-3, 0.3))
@@ -50,6 +56,13 @@ class Settings(LoopHP):
     wide: bool = setting(False, "256 instead of 128 channels at G's start (DataFree)")
 
 
+_DATAFREE: dict[str, Any] = {
+    "batch": 256, "nz": 512, "s_steps": 5, "shared_batch": False, "lr_g": 1e-3, "beta1_g": 0.5, "oh": 1.0,
+    "a": 0.001, "ie": 20.0, "entropy_log": "e", "bn_eps": 1e-5, "final": "sigmoid", "wide": True,
+    "weight_decay": 1e-4, "schedule": "cosine", "sample_mode": "eval",
+}  # fmt: skip
+
+
 class DAFL(Generative):
     """The teacher in place of a discriminator; no adversarial term."""
 
@@ -57,11 +70,15 @@ class DAFL(Generative):
     TITLE = "DAFL"
     PAPER = "Chen et al., ICCV 2019, arXiv 1904.01186"
     YEAR = 2019
-    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"released": {"a": 0.1}}
+    STEPS = (0.4, 0.8)
+    PRESETS: ClassVar[Presets] = {
+        "protocol": {"datafree": _DATAFREE},
+        "fidelity": {"released": {"a": 0.1}},
+    }
     hp: Settings
 
     def __init__(self, problem: Problem, hp: Settings) -> None:
-        """Generator and optimisers; S decays at 40 % and 80 % of the budget."""
+        """Generator and optimisers."""
         super().__init__(problem, hp)
         if hp.shared_batch and (hp.g_steps, hp.s_steps) != (1, 1):
             raise DfkdError(
@@ -70,17 +87,15 @@ class DAFL(Generative):
             )
         width = (256, 128, 64) if hp.wide else (128, 128, 64)
         self.parts["G"] = DAFLGenerator(hp.nz, problem.task, bn_eps=hp.bn_eps, final=hp.final, width=width)
-        self.opts["G"] = adam(self.parts["G"], hp.lr_g)
-        self.opts["S"] = sgd(self.S, hp.lr_s, hp.weight_decay)
-        self.schedules = [Schedule(self.opts["S"], steps(0.4, 0.8))]
+        self.train_G()
         self.taps_G = (("h",) if hp.a else (), None)
-        self._shared: tuple[Tensor, Out] | None = None
+        self._shared: Lesson | None = None
 
     def terms_G(self, t: Out, s: Out | None, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         """L_G; keeps the batch for the student's half."""
         hp = self.hp
         if hp.shared_batch:
-            self._shared = x.detach(), Out(t.logits.detach())
+            self._shared = Lesson(x.detach(), Out(t.logits.detach()), None)
         terms = {}
         if hp.oh:
             terms["oh"] = hp.oh * losses.one_hot(t.logits)
@@ -90,13 +105,10 @@ class DAFL(Generative):
             terms["ie"] = hp.ie * losses.class_balance(t.logits, _BASES[hp.entropy_log])
         return terms
 
-    def terms_S(self, t: Out, s: Out, y: Tensor | None) -> dict[str, Tensor]:
-        """L_S."""
-        return {"kl": losses.kl(t.logits, s.logits)}
-
-    def distill(self) -> Terms:
-        """On the shared batch, whose teacher logits are there already; else as the loop."""
+    def lessons(self) -> Iterator[Lesson]:
+        """The shared batch, whose teacher logits are there already; else fresh ones."""
         if self._shared is None:
-            return super().distill()
-        (x, t), self._shared = self._shared, None
-        return self.step_S(t, see(self.S, x), None)
+            yield from super().lessons()
+        else:
+            lesson, self._shared = self._shared, None
+            yield lesson

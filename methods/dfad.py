@@ -4,10 +4,13 @@
     L_G = -mean |s - t|
 
 Read off the authors' code at c161591, defaults of its CIFAR command (with its scheduler flag): five steps of
-S on fresh batches to one of G, all networks but T in train mode. Departures: none by default;
-``schedule=cosine`` takes both rates down together (S alone, and G runs away from it: seen on digits). Not
-kept, equal in value: weight gradients of T and S in the G step, the graph of T in the S step. Their CIFAR-100
-teacher was trained with CIFAR-10's constants; ours carries its own (``teachers import --normalise cifar10``).
+S on fresh batches to one of G, all networks but T in train mode. Departures, each a setting:
+  * protocol=datafree: as Fast-Datafree (0dcecbc) runs it, with a generator that ends in a sigmoid, S in eval
+    mode while G is trained, cosine for S and a constant rate for G.
+  * rival=teacher: what Fast-Datafree does by mistake; |t - t| has no gradient, so G never moves.
+  * schedule=cosine takes both rates down together (S alone, and G runs away from it: seen on digits).
+Not kept, equal in value: weight gradients of T and S in the G step, the graph of T in the S step. Their
+CIFAR-100 teacher was trained with CIFAR-10's constants; ours carries its own (``teachers import``).
 """
 
 from __future__ import annotations
@@ -17,32 +20,30 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from harness.config import FIDELITY, choice, setting
-from harness.interface import Out, Problem, Schedule
+from harness.config import FIDELITY, Presets, setting
+from harness.interface import Out, Problem
 from harness.nets.generators import DAFLGenerator
 from methods import losses
-from methods.generative import Generative, LoopHP, adam, constant, cosine, sgd, steps
-
-#: factors of the rates of S and of G
-_SCHEDULES = {
-    "steps": (steps(0.2, 0.4), steps(0.2, 0.4)),
-    "cosine": (cosine(), cosine()),
-    "off": (constant, constant),
-}
+from methods.generative import GameHP, Generative
 
 
 @dataclass(frozen=True)
-class Settings(LoopHP):
+class Settings(GameHP):
     """Defaults of the authors' CIFAR command."""
 
+    protocol: str = setting("authors", "preset: whose training loop", choices=("authors", "datafree"))
     fidelity: str = setting("corrected", "preset; both are the same here", choices=FIDELITY)
     schedule: str = setting(
-        "steps",
-        "steps: both rates x0.1 at 100 and 200 of 500 epochs; cosine: both to zero",
-        choices=tuple(_SCHEDULES),
-        space=choice(*_SCHEDULES),
+        "steps", "x0.1 at 100 and 200 of 500 epochs, or cosine, or off", choices=("cosine", "steps", "off")
     )
+    g_schedule: str = setting("same", "rate of G: constant, or as S's", choices=("off", "same"))
     final: str = setting("tanh_bn", "last layer of G", choices=("tanh_bn", "sigmoid", "bn"))
+
+
+_DATAFREE: dict[str, Any] = {
+    "final": "sigmoid", "beta1_g": 0.5, "weight_decay": 1e-4, "schedule": "cosine", "g_schedule": "off",
+    "student_bn": "eval",
+}  # fmt: skip
 
 
 class DFAD(Generative):
@@ -52,16 +53,15 @@ class DFAD(Generative):
     TITLE = "DFAD"
     PAPER = "Fang et al., arXiv 1912.11006"
     YEAR = 2019
-    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"released": {}}
+    STEPS = (0.2, 0.4)
+    PRESETS: ClassVar[Presets] = {"protocol": {"datafree": _DATAFREE}, "fidelity": {"released": {}}}
     hp: Settings
 
     def __init__(self, problem: Problem, hp: Settings) -> None:
         """Generator and optimisers."""
         super().__init__(problem, hp)
         self.parts["G"] = DAFLGenerator(hp.nz, problem.task, final=hp.final)
-        self.opts = {"G": adam(self.parts["G"], hp.lr_g), "S": sgd(self.S, hp.lr_s, hp.weight_decay)}
-        for name, factor in zip(("S", "G"), _SCHEDULES[hp.schedule], strict=True):
-            self.schedules.append(Schedule(self.opts[name], factor))
+        self.train_G()
 
     def terms_G(self, t: Out, s: Out | None, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         """L_G."""

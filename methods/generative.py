@@ -6,56 +6,63 @@ A method says what it draws (`draw`) and which terms G and S minimise (`terms_G`
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.compute import frozen
 from harness.config import choice, log, setting
-from harness.interface import Method, Out, Terms
+from harness.interface import Out, Schedule, Terms
+from methods.student import Distiller, Lesson, StudentHP, adam, see, unmoved
 
 
 @dataclass(frozen=True)
-class LoopHP:
+class LoopHP(StudentHP):
     """Settings of the loop; a method's HP subclasses it and restates the defaults its authors changed."""
 
-    batch: int = setting(256, "images in a batch", low=2)
     nz: int = setting(256, "width of the noise z", low=1)
     g_steps: int = setting(1, "generator steps in a round", low=0)
-    s_steps: int = setting(5, "student steps in a round", low=0)
     lr_g: float = setting(1e-3, "Adam rate of G", low=0.0, space=log(1e-4, 1e-2))
-    lr_s: float = setting(0.1, "SGD rate of S (momentum 0.9)", low=0.0, space=log(1e-2, 0.3))
-    weight_decay: float = setting(5e-4, "weight decay of S", low=0.0)
+    beta1_g: float = setting(0.9, "Adam's first beta of G", low=0.0)
+    g_schedule: str = setting("off", "rate of G: constant, or as S's", choices=("off", "same"))
     student_bn: str = setting(
         "train", "BatchNorm of S while G is trained", choices=("train", "eval"), space=choice("train", "eval")
     )
     sample_mode: str = setting("train", "BatchNorm of G while S is trained", choices=("train", "eval"))
 
 
-class Generative(Method):
-    """A generator, a student and two lists of terms; a subclass makes ``parts["G"]`` and fills `opts`.
+@dataclass(frozen=True)
+class GameHP(LoopHP):
+    """The same for a game in which G plays against S and nothing else can be its opponent but by mistake."""
+
+    rival: str = setting(
+        "student", "whom G plays against; teacher: Fast-Datafree's defect", choices=("student", "teacher")
+    )
+
+
+class Generative(Distiller):
+    """A generator, a student and two lists of terms; a subclass makes ``parts["G"]``, then calls `train_G`.
 
     Attributes:
         taps_G: taps of (teacher, student) that L_G reads; None for the student: L_G does not run it.
-        taps_S: the same for L_S.
     """
 
     HP: ClassVar[type] = LoopHP
     taps_G: tuple[tuple[str, ...], tuple[str, ...] | None] = ((), ())
-    taps_S: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
-    @abstractmethod
+    def train_G(self) -> None:
+        """Adam for G, and its schedule."""
+        hp = self.hp
+        self.opts["G"] = adam(self.parts["G"], hp.lr_g, (hp.beta1_g, 0.999))
+        if hp.g_schedule == "same":
+            self.schedules.append(Schedule(self.opts["G"], self.factor(hp.schedule)))
+
     def terms_G(self, t: Out, s: Out | None, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         """What G minimises on the images x it just made; t and s carry gradients to x, not to T and S."""
-
-    @abstractmethod
-    def terms_S(self, t: Out, s: Out, y: Tensor | None) -> dict[str, Tensor]:
-        """What S minimises on a batch; t carries no gradient."""
+        return {}
 
     def draw(self, n: int, rng: torch.Generator, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """A batch of images and their labels, None where the generator knows none."""
@@ -67,34 +74,33 @@ class Generative(Method):
 
     def synthesize(self) -> Terms:
         """``g_steps`` steps of G; no weight gradient of T or S is computed."""
-        t_taps, s_taps = self.taps_G
         self.S.train(self.hp.student_bn == "train")
-        steps = []
         with frozen(self.S):
-            for _ in range(self.hp.g_steps):
-                x, y = self.draw(self.hp.batch, self.problem.rng)
-                t = see(self.T, x, t_taps)
-                s = None if s_taps is None else see(self.S, x, s_taps)
-                steps.append(self.step("G", self.terms_G(t, s, x, y)))
+            steps = [self.step_G() for _ in range(self.hp.g_steps)]
         self.S.train()
         return Terms.mean(steps)
 
-    def distill(self) -> Terms:
-        """``s_steps`` steps of S on fresh batches; G makes them and T reads them without a graph."""
-        t_taps, s_taps = self.taps_S
-        self.parts["G"].train(self.hp.sample_mode == "train")
-        steps = []
+    def step_G(self) -> Terms:
+        """One step of G on a fresh batch."""
+        t_taps, s_taps = self.taps_G
+        x, y = self.draw(self.hp.batch, self.problem.rng)
+        t = see(self.T, x, t_taps)
+        s = t if self._teacher_as_rival else None if s_taps is None else see(self.S, x, s_taps)
+        return self.step("G", self.terms_G(t, s, x, y), self.clip)
+
+    @property
+    def _teacher_as_rival(self) -> bool:
+        return isinstance(self.hp, GameHP) and self.hp.rival == "teacher"
+
+    def lessons(self) -> Iterator[Lesson]:
+        """``s_steps`` fresh batches, made without a graph."""
+        G = self.parts["G"]
+        G.train(self.hp.sample_mode == "train")
         for _ in range(self.hp.s_steps):
             with torch.no_grad():
                 x, y = self.draw(self.hp.batch, self.problem.rng)
-                t = see(self.T, x, t_taps)
-            steps.append(self.step_S(t, see(self.S, x, s_taps), y))
-        self.parts["G"].train()
-        return Terms.mean(steps)
-
-    def step_S(self, t: Out, s: Out, y: Tensor | None) -> Terms:
-        """One step of S; a method that trains more on the same forwards extends it."""
-        return self.step("S", self.terms_S(t, s, y))
+            yield self.lesson(x, y)
+        G.train()
 
     @torch.no_grad()
     def sample(
@@ -118,54 +124,5 @@ class Generative(Method):
         return x, None if ys[0] is None else torch.cat(cast("list[Tensor]", ys))[:n]
 
 
-def see(net: nn.Module, x: Tensor, taps: tuple[str, ...] = ()) -> Out:
-    """One forward, as an `Out` whether taps were asked for or not."""
-    out = net(x, taps=taps)
-    return out if isinstance(out, Out) else Out(out)
-
-
 def _padded(labels: Tensor, size: int) -> Tensor:
     return labels.repeat(math.ceil(size / len(labels)))[:size]
-
-
-@contextmanager
-def unmoved(module: nn.Module) -> Iterator[None]:
-    """Give a module's buffers back as they were: looking must not move running statistics."""
-    kept = {k: b.detach().clone() for k, b in module.named_buffers()}
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for k, b in module.named_buffers():
-                b.copy_(kept[k])
-
-
-def sgd(module: nn.Module, lr: float, weight_decay: float) -> torch.optim.SGD:
-    """SGD with momentum 0.9, in its fused form: one kernel for all parameters."""
-    return torch.optim.SGD(module.parameters(), lr, momentum=0.9, weight_decay=weight_decay, fused=True)
-
-
-def adam(module: nn.Module, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
-    """Adam in its fused form."""
-    return torch.optim.Adam(module.parameters(), lr, betas=betas, fused=True)
-
-
-def constant(progress: float) -> float:
-    """No decay."""
-    return 1.0
-
-
-def cosine(warmup: float = 0.0) -> Callable[[float], float]:
-    """Linear from 0 over the first ``warmup`` of the budget, then half a cosine down to 0."""
-
-    def factor(p: float) -> float:
-        if p < warmup:
-            return p / warmup
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (p - warmup) / (1 - warmup))))
-
-    return factor
-
-
-def steps(*at: float, by: float = 0.1) -> Callable[[float], float]:
-    """Times ``by`` at each of these fractions of the budget."""
-    return lambda p: by ** sum(p >= a for a in at)

@@ -15,7 +15,7 @@ import torch
 from harness.config import log, setting, weight
 from harness.interface import Images, Problem, Reference, Schedule, Terms
 from methods import losses
-from methods.generative import cosine, see, sgd
+from methods.student import cosine, see, sgd
 
 
 @dataclass(frozen=True)

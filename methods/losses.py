@@ -8,6 +8,7 @@ equation says so.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -98,3 +99,73 @@ def scl(h: Tensor, y: Tensor, tau: float) -> Tensor:
     count = positive.sum(dim=1)
     per_anchor = -(positive * log_p).sum(dim=1) / count.clamp(min=1)
     return per_anchor.sum() / (count > 0).sum().clamp(min=1)
+
+
+def kl_mean(t: Tensor, s: Tensor) -> Tensor:
+    """KL(p_t || p_s) averaged over all B x K entries: `kl` / K (ZSKT's reduction, arXiv 1905.09768)."""
+    return kl(t, s) / t.shape[1]
+
+
+def kl_agreeing(t: Tensor, s: Tensor) -> Tensor:
+    """KL(p_t || p_s) of the samples on which S and T agree, divided by all B (CMI, arXiv 2105.08584).
+
+    The mask carries no gradient; zero where they agree nowhere.
+    """
+    log_t, log_s = F.log_softmax(t, dim=1), F.log_softmax(s, dim=1)
+    each = F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(dim=1)
+    return (each * (t.argmax(dim=1) == s.argmax(dim=1))).mean()
+
+
+def js(t: Tensor, s: Tensor, tau: float = 3.0) -> Tensor:
+    """Jensen-Shannon divergence of the softmaxes at temperature tau, mean over samples, in [0, log 2].
+
+    (KL(P||M) + KL(Q||M)) / 2 with M = (P + Q) / 2; symmetric, zero when s = t.
+    """
+    log_p, log_q = F.log_softmax(t / tau, dim=1), F.log_softmax(s / tau, dim=1)
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    p, q = (F.kl_div(log_m, u, reduction="batchmean", log_target=True) for u in (log_p, log_q))
+    return 0.5 * (p + q)
+
+
+def js_clamped(t: Tensor, s: Tensor, tau: float = 3.0) -> Tensor:
+    """What DeepInversion's released code calls JS: P, Q, M clamped to [0.01, 0.99], KL's arguments swapped.
+
+    (KL(M||P) + KL(M||Q)) / 2, mean over samples (NVlabs/DeepInversion 2413af1). The clamp zeroes the gradient
+    of every entry below 0.01.
+    """
+    p, q = (F.softmax(u / tau, dim=1).clamp(0.01, 0.99) for u in (t, s))
+    m = (0.5 * (p + q)).clamp(0.01, 0.99)
+    return 0.5 * torch.stack([F.kl_div(u.log(), m, reduction="batchmean") for u in (p, q)]).sum()
+
+
+def attention(s: Sequence[Tensor], t: Sequence[Tensor]) -> Tensor:
+    """Attention transfer: sum over stages of the mean squared difference of unit attention maps.
+
+    A map is the channel mean of squared activations, flattened to (B, H W), of unit length (Zagoruyko and
+    Komodakis, arXiv 1612.03928, as ZSKT's code has it: the mean runs over all B H W entries).
+
+    Args:
+        s: the student's activations, one (B, C, H, W) a stage.
+        t: the teacher's, of the same H and W; C may differ.
+    """
+    return torch.stack([F.mse_loss(_attention(a), _attention(b)) for a, b in zip(s, t, strict=True)]).sum()
+
+
+def _attention(maps: Tensor) -> Tensor:
+    return F.normalize(maps.float().square().mean(dim=1).flatten(1), dim=1)
+
+
+def instance(a: Tensor, b: Tensor, tau: float, current: int) -> Tensor:
+    """Instance discrimination: row i of ``a`` should be nearest to row i of ``b`` (CMI, arXiv 2105.08584).
+
+    Cross-entropy of a b' / tau with the diagonal as target, averaged over the first ``current`` rows and over
+    the others (the memory bank) apart, and added.
+
+    Args:
+        a: (N, D) rows of unit length.
+        b: (N, D) rows of unit length; detach them where the equation does.
+        tau: temperature.
+        current: rows of this batch, 1 to N.
+    """
+    each = F.cross_entropy(a @ b.T / tau, torch.arange(len(a), device=a.device), reduction="none")
+    return each[:current].mean() + (each[current:].mean() if len(a) > current else 0.0)

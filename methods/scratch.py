@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.config import log, setting
 from harness.interface import Images, Problem, Reference, Schedule, Terms
 from methods import losses
-from methods.generative import cosine, see, sgd
+from methods.student import cosine, see, sgd
 
 
 @dataclass(frozen=True)

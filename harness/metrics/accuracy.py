@@ -18,6 +18,18 @@ def agreement(ev: Evidence) -> dict[str, float]:
     return {"agreement": _percent(_decisions(ev.s_logits, "student") == _decisions(ev.t_logits, "teacher"))}
 
 
+def val(ev: Evidence) -> dict[str, float]:
+    """On the validation images: percent right, and mean cross-entropy in nats; settings are chosen by it."""
+    if ev.val_logits is None or ev.val_labels is None:
+        raise Unavailable("no validation images")
+    hits = _decisions(ev.val_logits, "student") == ev.val_labels
+    from scipy.special import log_softmax  # a listing of metrics does not need it
+
+    log_p = log_softmax(ev.val_logits.astype(np.float64), axis=1)
+    nll = -log_p[np.arange(len(log_p)), ev.val_labels].mean()
+    return {"val_top1": _percent(hits), "val_nll": float(nll)}
+
+
 def _decisions(logits: np.ndarray, whose: str) -> np.ndarray:
     # numpy's arg-max of a row with a NaN is the NaN's place: a class, and thus a number, out of nothing
     if not np.isfinite(logits).all():
@@ -32,5 +44,6 @@ def _percent(hits: np.ndarray) -> float:
 
 METRICS = (
     Metric("top1", "top-1", "%", "higher", ("student",), top1),
+    Metric("val", "top-1 and cross-entropy on val", "%, nats", "", ("student",), val, lambda ev: "val_top1"),
     Metric("agreement", "agreement with the teacher", "%", "higher", ("student", "teacher"), agreement),
 )

@@ -39,6 +39,7 @@ class Evidence:
         cache: where reference features may be kept, or None.
         warnings: metrics add what a reader of the table should know.
         features: Inception features of samples and test images, once computed.
+        val_labels, val_logits: (M,) and (M, K) of the student on the validation images.
     """
 
     task: Task
@@ -55,6 +56,8 @@ class Evidence:
     cache: Path | None = None
     warnings: list[str] = field(default_factory=list)
     features: tuple[np.ndarray, np.ndarray] | None = None
+    val_labels: np.ndarray | None = None
+    val_logits: np.ndarray | None = None
 
     def images_made(self, most: int = STORED) -> dict[str, np.ndarray]:
         """The first ``most`` samples.

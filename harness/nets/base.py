@@ -69,7 +69,7 @@ def bn_stat(bn: nn.BatchNorm2d, x: Tensor) -> BNStat:
     if bn.training:
         running = (running[0].clone(), running[1].clone())
     mean, var = _BatchStats.apply(fp32(x))
-    return BNStat(mean, var, *running)
+    return BNStat(mean, var, *running, x)
 
 
 class TapBN(nn.BatchNorm2d):
