@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import Trial
-from harness.errors import DfkdError, Diverged
-from harness.rundir import Busy, DiskError, Kind, Run
+from harness.errors import DfkdError, DiskError, Diverged, Interrupted, Skipped
+from harness.rundir import Busy, Kind, Run
 
-#: class names (theirs or a base's) that mean the machine; by name, since torch may not be here
-_MACHINE_CLASSES = {"OSError", "MemoryError", "DiskError", "Interrupted", "OutOfMemoryError"}
+_MACHINE = (OSError, MemoryError, DiskError, Interrupted)
+#: torch's class of that name means the machine too; by name, since torch may not be here
+_TORCH_MEMORY = "OutOfMemoryError"
 #: torch and safetensors wrap a full disk or memory in errors that are nobody's class
 _MACHINE_WORDS = (
     "PytorchStreamWriter",
@@ -106,12 +107,12 @@ def attempt(
 
 def blame(error: BaseException) -> Kind:
     """Whose failure it is: ``skip`` and ``method`` stay, ``infra`` is tried again."""
-    names = {c.__name__ for c in type(error).__mro__}
-    if "Skipped" in names:
+    if isinstance(error, Skipped):
         return "skip"
     if isinstance(error, Diverged):
         return "method"
-    if names & _MACHINE_CLASSES or any(word in str(error) for word in _MACHINE_WORDS):
+    torch_memory = any(c.__name__ == _TORCH_MEMORY for c in type(error).__mro__)
+    if isinstance(error, _MACHINE) or torch_memory or any(word in str(error) for word in _MACHINE_WORDS):
         return "infra"
     # Bad input that a method found is its own; outside of one it is a missing file or a wrong teacher.
     return "infra" if isinstance(error, DfkdError) and not _in_method(error) else "method"

@@ -215,6 +215,8 @@ class Method(ABC):
     VERSION: ClassVar[int] = 1
     #: parts that make images: `distill` leaves their parameters alone
     MAKERS: ClassVar[tuple[str, ...]] = ("G",)
+    #: pools that `sample` draws from: of these an excerpt is kept when the trial is over
+    SAMPLED: ClassVar[tuple[str, ...]] = ("images",)
     #: True only for `Reference`
     USES_DATA: ClassVar[bool] = False
     #: a method that any real one must beat: noise, an untrained generator; every table marks it
@@ -350,7 +352,7 @@ class Method(ABC):
         """What `sample` needs when the trial is over and ``scratch`` is gone; of pools, an excerpt."""
         return {
             "parts": {k: m.state_dict() for k, m in self.parts.items()},
-            "pools": {k: p.excerpt() for k, p in self.pools.items()},
+            "pools": {k: p.excerpt() for k, p in self.pools.items() if k in self.SAMPLED},
             "extra": self.extra_state(),
         }
 
@@ -358,8 +360,8 @@ class Method(ABC):
         """Sample from `final_state` from now on."""
         for k, m in self.parts.items():
             m.load_state_dict(state["parts"][k])
-        for k, p in self.pools.items():
-            p.load(state["pools"][k])
+        for k, kept in state["pools"].items():
+            self.pools[k].load(kept)
         self.load_extra_state(state["extra"])
 
 

@@ -44,6 +44,7 @@ class Row:
     cells: tuple[str, ...]
     span: str
     reference: bool
+    control: bool
     best: bool
     stale: bool
 
@@ -82,9 +83,10 @@ GUIDE = (
     "t-interval. No point is picked by its test accuracy.",
     "last tenth: mean over the last tenth of the points. over training: mean ± standard deviation over all "
     "points of a run. best (oracle): the best point on the test set, which nobody could pick without it.",
-    "A reference sees the real training data and is not ranked. Ranked are data-free rows that are not stale "
-    "and whose seeds all ran, each among the students of the same teacher file. A failed seed has no number; "
-    "the mean beside the others counts it as guessing.",
+    "A reference sees the real training data and is not ranked. A control (noise, an untrained generator) is "
+    "not ranked either: a method that does not beat it has not shown that its images teach anything.",
+    "Ranked are the other data-free rows that are not stale and whose seeds all ran, each among the students "
+    "of the same teacher file. A failed seed has no number; the mean beside the others has it guessing.",
     "still climbing: the mean over the last tenth of a data-free method's own curve is above the tenth "
     "before it by more than 0.3 points and by more than two standard errors; a longer budget would "
     "move its row.",
@@ -121,6 +123,7 @@ def _block(key: tuple[str, str, str], rows: list[dict[str, Any]], metrics: list[
                 cells=tuple(cell(row) for _, cell in columns) if row["ran"] else (),
                 span="" if row["ran"] else _nothing(row),
                 reference=row["reference"],
+                control=row["control"],
                 best=rank == "1",
                 stale=bool(row["stale"]),
             )
@@ -192,6 +195,10 @@ def _shown(metrics: list[str]) -> list[str]:
 
 def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
     marks = ["reference: sees real data"] if row["reference"] else []
+    if row["control"]:
+        marks.append("control: a method must beat it")
+    if row["below_control"]:
+        marks.append(f"does not beat its control {row['below_control']} ({row['control_top1']:.2f})")
     if split:
         marks.append(f"split: teacher file {row['teacher_digest'][:8] or 'unknown'} alone")
     if row["stale"]:
@@ -269,6 +276,8 @@ def _tflop(row: dict[str, Any]) -> str:
 
 def _budget(text: str) -> str:
     amount, _, unit = text.partition(":")
+    if unit == "flops":
+        return f"{float(amount) / 1e12:,.4g} TFLOP"
     return f"{float(amount):,.15g} {unit.replace('_', ' ')}".strip()
 
 

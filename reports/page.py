@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.errors import unknown
-from reports import look, select, tables
+from reports import contrasts, look, section, select, tables
 from reports.blocks import GUIDE, blocks
 from reports.pictures import Samples, draw
 
@@ -30,6 +30,7 @@ def write(
     samples: Samples,
     out: Path,
     formats: Sequence[str] = ("html", "md", "csv"),
+    paired: pd.DataFrame | None = None,
 ) -> dict[str, Path]:
     """Write the report of one grid.
 
@@ -41,9 +42,12 @@ def write(
         samples: trial id -> arrays of its ``samples.npz``, or None.
         out: directory, made if missing; files of an earlier report are replaced one by one.
         formats: out of `FORMATS`. Markdown also writes ``figures/*.svg``, which it shows.
+        paired: rows against one another, of `reports.contrasts.paired`; a section, and beside the CSV
+            ``contrasts.csv``. None for a grid without contrasts.
 
     Returns:
-        Format -> file. The same input gives the same bytes.
+        Format -> file, and "contrasts" -> ``contrasts.csv`` where it is written. The same input gives the
+        same bytes.
 
     Raises:
         DfkdError: for an unknown format.
@@ -63,6 +67,7 @@ def write(
             "pictures": pictures,
             "provenance": provenance(frame),
             "settings": settings(frame),
+            "contrasts": [] if paired is None else section.layout(paired, table),
         }
         texts["md"] = lambda: _markdown(table, words)
         texts["html"] = lambda: _html(table, words)
@@ -72,6 +77,9 @@ def write(
     written = {name: out / FORMATS[name] for name in formats}
     for name, path in written.items():
         _replace(path, texts[name]())
+    if "csv" in formats and paired is not None:
+        written["contrasts"] = out / "contrasts.csv"
+        _replace(written["contrasts"], contrasts.to_csv(paired))
     return written
 
 
@@ -131,6 +139,8 @@ def _markdown(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
         where = ", ".join(filter(None, (picture.block, picture.file)))
         lines += [f"### {escape(picture.title)}: {escape(where)}", ""]
         lines += [f"![{escape(picture.title)}](figures/{picture.name}.svg)", "", escape(picture.caption), ""]
+    if words["contrasts"]:
+        lines.append(section.to_markdown(words["contrasts"]))
     lines += ["## How to read this", "", *(f"- {escape(line)}" for line in words["guide"]), ""]
     lines += ["## Provenance", "", "| what | value |", "| :-- | :-- |"]
     lines += [f"| {escape(what)} | {escape(value)} |" for what, value in words["provenance"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,25 +46,27 @@ class Cell:
         """Ids of the trials with a result."""
         return [str(i) for i in self.done["id"]]
 
+    def flag(self, name: str) -> bool:
+        """``reference`` or ``control``, of its method; False in a frame without that column."""
+        return name in self.trials and bool(self.trials[name].iloc[0])
+
     def count(self, status: str) -> int:
         """How many trials have that status."""
         return int((self.trials["status"] == status).sum())
 
 
 def cells(frame: pd.DataFrame) -> list[Cell]:
-    """Group trials into the rows of a table, in the frame's order, references first.
+    """Group trials into the rows of a table, in the frame's order, references first, then controls.
 
     Two teacher digests, two data digests or two reasons to be stale never share a row. A trial without a
     result has no digest: it goes where most results of its own row and teacher seed are, the standing ones
     before the stale.
     """
-    frame = frame.drop_duplicates("id").reset_index(drop=True)
-    texts = {c: frame[c].fillna("").astype(str) if c in frame else "" for c in _TEXTS}
-    frame = frame.assign(**texts)
+    frame = once(frame)
     groups: dict[tuple[Any, ...], list[int]] = {}
     rows = records(frame)
     declared = Counter((*_key(row), row["teacher_seed"]) for row in rows)
-    for i, (row, home) in enumerate(zip(rows, _homes(rows), strict=True)):
+    for i, (row, home) in enumerate(zip(rows, homes(rows), strict=True)):
         groups.setdefault((*_key(row), *home), []).append(i)
     made = []
     for key, index in groups.items():
@@ -72,8 +74,14 @@ def cells(frame: pd.DataFrame) -> list[Cell]:
         asked = sum(declared[(*key[: len(SAME)], seed)] for seed in trials["teacher_seed"].unique())
         digest, _, stale = key[len(SAME) :]
         made.append(Cell(str(trials["variant"].iloc[0]), trials, asked, digest, stale))
-    made.sort(key=lambda c: not bool(c.trials["reference"].iloc[0]))  # stable
+    made.sort(key=lambda c: (not c.flag("reference"), not c.flag("control")))  # stable
     return _told_apart(made)
+
+
+def once(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each trial once, its texts empty where there is none."""
+    frame = frame.drop_duplicates("id").reset_index(drop=True)
+    return frame.assign(**{c: frame[c].fillna("").astype(str) if c in frame else "" for c in _TEXTS})
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -85,7 +93,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
-def _homes(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
+def homes(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """(teacher digest, data digest, stale) of each trial, guessed for one that has no result."""
     own: dict[tuple[Any, ...], Counter[tuple[str, str, str]]] = {}
     near: dict[tuple[Any, ...], Counter[tuple[str, str, str]]] = {}
@@ -137,6 +145,29 @@ def _hints(column: str, values: list[str]) -> list[str]:
     read = [json.loads(v) if v else {} for v in values]
     names = sorted({k for r in read for k in r if any(o.get(k) != r[k] for o in read)})
     return [", ".join(f"{k}={r[k]}" for k in names if k in r) for r in read]
+
+
+_SAYS: dict[str, Callable[[str], str]] = {
+    "failed": lambda reason: f"failed: {reason or 'no reason recorded'}",
+    "skipped": lambda reason: f"skipped: {reason or 'no reason recorded'}",
+    "running": lambda reason: "still running",
+    "partial": lambda reason: f"interrupted{': ' if reason else ''}{reason}",
+    "missing": lambda reason: f"not run yet{': ' if reason else ''}{reason}",
+}
+
+
+def says(status: str, reason: str) -> str:
+    """Why a trial has no result, in words."""
+    line = " ".join(reason.split())
+    return _SAYS[status](line) if status in _SAYS else f"{status}: {line}"
+
+
+def by_seed(said: Iterable[tuple[str, str]]) -> str:
+    """(text, seed) -> each text once, with its seeds."""
+    seeds: dict[str, list[str]] = {}
+    for text, seed in said:
+        seeds.setdefault(text, []).append(seed)
+    return "; ".join(f"{text} (seed{'s' if len(s) > 1 else ''} {', '.join(s)})" for text, s in seeds.items())
 
 
 def classes(frame: pd.DataFrame) -> dict[str, float]:

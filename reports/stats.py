@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 #: a curve climbs when its end rises by more than this many points and by more than its own noise
@@ -20,6 +21,14 @@ class Interval(NamedTuple):
     mean: float
     half: float
     n: int
+
+
+class Crossed(NamedTuple):
+    """Mean over seeds and images, its half-width over both (NaN for one seed), and over images alone."""
+
+    mean: float
+    half: float
+    images: float
 
 
 class Climb(NamedTuple):
@@ -53,6 +62,42 @@ def interval(values: Sequence[float], level: float = 0.95) -> Interval:
         return Interval(mean, math.nan, 1)
     quantile = float(student_t.ppf((1 + level) / 2, len(x) - 1))
     return Interval(mean, quantile * float(x.std(ddof=1)) / math.sqrt(len(x)), len(x))
+
+
+def crossed(d: NDArray[np.float64], level: float = 0.95) -> Crossed:
+    """Interval of a mean whose seeds and test images are both a sample: two crossed random effects.
+
+    ``d[s, i] = m + a_s + b_i + e_si``, so the variance of the mean is ``(A + B + E) / (S I)`` with
+    ``A = max(0, MS_seed - MS_rest)``, ``B = max(0, MS_image - MS_rest)`` and ``E = MS_rest``: an effect whose
+    estimate is negative is taken as none. The quantile has Satterthwaite's degrees of freedom. With few
+    seeds those are too many (simulated, three seeds: 92 % covered instead of 95), so the half-width is
+    never less than what the seeds' means alone, or the images' means alone, give with their own.
+
+    Args:
+        d: (S, I) numbers, one row a seed, one column an image, say correct_row - correct_base.
+        level: coverage, in (0, 1).
+
+    Returns:
+        In the units of ``d``. ``images``, the half-width with these very seeds, is the resolution of the test
+        set: no effect below it can be told from another draw of images. NaN where there is one image.
+    """
+    S, I = d.shape  # noqa: E741 - as in the equation
+    mean = float(d.mean())
+    images, seeds = (interval(d.mean(axis=axis).tolist(), level).half for axis in (0, 1))
+    if S < 2 or I < 2:
+        return Crossed(mean, math.nan, images)
+    of_seed, of_image = d.mean(axis=1, keepdims=True) - mean, d.mean(axis=0, keepdims=True) - mean
+    rest = d - mean - of_seed - of_image
+    free = np.array([S - 1, I - 1, (S - 1) * (I - 1)])
+    squares = np.array([I * np.sum(of_seed**2), S * np.sum(of_image**2), np.sum(rest**2)]) / free
+    there = squares[:2] > squares[2]
+    weights = np.array([*there, 1 - np.sum(there)])  # MS_seed + MS_image - MS_rest where both are there
+    total = float(weights @ squares)
+    if total <= 0:  # no spread at all
+        return Crossed(mean, 0.0, images)
+    df = total**2 / float(np.sum((weights * squares) ** 2 / free))
+    joint = float(student_t.ppf((1 + level) / 2, df)) * math.sqrt(total / (S * I))
+    return Crossed(mean, max(joint, seeds, images), images)
 
 
 def at_chance(values: Sequence[float], failures: int, classes: float) -> float:

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -18,8 +19,11 @@ from reports.blocks import DASH, Block, blocks
 
 _FIRST = (
     *("task", "teacher", "student", "teacher_digest", "teacher_top1", "classes", "label", "variant"),
-    *("method", "reference", "budget", "precision", "seeds", "ran", "failed", "rank"),
+    *("method", "reference", "control", "budget", "precision", "seeds", "ran", "failed", "rank"),
+    *("control_top1", "below_control"),
 )
+#: rows that agree in these are compared
+_PLACE = ("task", "teacher", "student", "teacher_digest")
 _TRAINING = ("top1_tail", "top1_mean", "top1_std", "top1_oracle")
 _COST = ("rounds", "student_updates", "flops", "seconds", "seconds_total", "peak_memory_mb")
 #: numbers of a frame that are no metric of the last point
@@ -28,7 +32,7 @@ _LAST = ("machines", "stale", "reason", "warnings", "unavailable", "settings")
 
 
 def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row per (task, pair, teacher file, variant), references first.
+    """One row per (task, pair, teacher file, variant), references first, then controls.
 
     Args:
         frame: one row a trial, as `harness.frames.frame` makes it; ``classes`` (K) is used if there.
@@ -36,11 +40,13 @@ def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFram
 
     Returns:
         Identity; ``seeds`` asked for, ``ran``, ``failed``; ``rank`` by ``top1`` among the rows of one
-        teacher file that are data-free, not stale and whose seeds all ran, else NaN; for ``top1`` and
-        every other metric ``m``, its ``m_half`` (95 % t-interval) and ``m_n``; ``top1_at_chance``, the
-        mean with failed seeds at chance, NaN without any; means over seeds of the frame's ``top1_*``,
-        spend and cost; ``climb``, ``climb_error`` and ``climbing`` (`reports.stats.climb`, data-free rows
-        only); ``machines`` the seconds were taken on; texts. Accuracies in percent.
+        teacher file that are data-free, no control, not stale and whose seeds all ran, else NaN; of a ranked
+        row ``control_top1``, the best mean of a control beside it, and ``below_control``, that control's
+        label where the row does not exceed it, else ""; for ``top1`` and every other metric ``m``, its
+        ``m_half`` (95 % t-interval) and ``m_n``; ``top1_at_chance``, the mean with failed seeds at chance,
+        NaN without any; means over seeds of the frame's ``top1_*``, spend and cost; ``oracle_gap`` (best on
+        test minus last) as a metric; ``climb``, ``climb_error`` and ``climbing`` (`reports.stats.climb`,
+        data-free rows only); ``machines`` the seconds were taken on; texts. Accuracies in percent.
     """
     metrics = [
         c for c in frame.columns if pd.api.types.is_float_dtype(frame[c]) and c not in _OTHER and c != "top1"
@@ -48,15 +54,30 @@ def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFram
     known = select.classes(frame)
     rows = [_row(cell, ["top1", *metrics], known, curves) for cell in select.cells(frame)]
     order = [*_FIRST, *_of("top1"), "top1_at_chance", *_TRAINING, "climb", "climb_error", "climbing"]
+    order += _of("oracle_gap")
     order += [name for m in metrics for name in _of(m)] + [*_COST, *_LAST]
     table = pd.DataFrame(rows, columns=order)
-    ranked = table[
-        ~table["reference"].astype(bool) & (table["stale"] == "") & (table["ran"] == table["seeds"])
-    ]
-    places = ranked.groupby(["task", "teacher", "student", "teacher_digest"])["top1"].rank(
-        method="min", ascending=False
-    )
-    return table.assign(rank=places.reindex(table.index).astype(float))
+    given = table["reference"].astype(bool) | table["control"].astype(bool)
+    ranked = table[~given & (table["stale"] == "") & (table["ran"] == table["seeds"])]
+    places = ranked.groupby(list(_PLACE))["top1"].rank(method="min", ascending=False)
+    table = table.assign(rank=places.reindex(table.index).astype(float))
+    return table.assign(**_against_controls(table))
+
+
+def _against_controls(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """Of every ranked row, the mean of the best control beside it, and that control if it is not beaten."""
+    best: dict[tuple[Any, ...], tuple[float, str]] = {}
+    rows = select.records(table)
+    for row in rows:
+        if row["control"] and not row["stale"] and not math.isnan(row["top1"]):
+            place = tuple(row[name] for name in _PLACE)
+            best[place] = max(best.get(place, (-math.inf, "")), (row["top1"], row["label"]))
+    tops, names = [], []
+    for row in rows:
+        top1, name = best.get(tuple(row[name] for name in _PLACE), (math.nan, ""))
+        tops.append(math.nan if math.isnan(row["rank"]) else top1)
+        names.append(name if row["top1"] <= tops[-1] else "")
+    return {"control_top1": tops, "below_control": names}
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -73,9 +94,9 @@ def to_text(table: pd.DataFrame) -> str:
         body = []
         for row in block.rows:
             below = [line for text in (*row.marks, row.span) for line in textwrap.wrap(text, 40)]
-            cells = [_narrow(c, 16) for c in row.cells] or [DASH] * (len(block.heads) - 2)
+            cells = [narrow(c, 16) for c in row.cells] or [DASH] * (len(block.heads) - 2)
             body.append([row.rank, "\n".join([row.label, *(f"  {line}" for line in below)]), *cells])
-        heads = [_narrow(h.text, 9) for h in block.heads]
+        heads = [narrow(h.text, 9) for h in block.heads]
         align = ["right", "left", *("right" for _ in block.heads[2:])]
         grid = tabulate(body, heads, tablefmt="simple", colalign=align, disable_numparse=True)
         parts.append("\n".join([block.title, *block.facts, "", grid, *block.numbered()]))
@@ -111,7 +132,8 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _narrow(text: str, width: int) -> str:
+def narrow(text: str, width: int) -> str:
+    """Text in lines of at most so many characters."""
     return "\n".join(
         part for line in text.split("\n") for part in textwrap.wrap(line, width, break_long_words=False)
     )
@@ -130,7 +152,8 @@ def _row(
         "teacher_top1": _mean(done, "teacher_top1"),
         "classes": classes[first["task"]],
         "label": cell.label,
-        "reference": bool(first["reference"]),
+        "reference": cell.flag("reference"),
+        "control": cell.flag("control"),
         "seeds": cell.declared,
         "ran": len(done),
         "failed": cell.count("failed"),
@@ -141,6 +164,9 @@ def _row(
     for metric in metrics:
         row |= zip(_of(metric), stats.interval(_values(done, metric)), strict=True)
     row |= {name: _mean(done, name) for name in (*_TRAINING, *_COST)}
+    if "top1_oracle" in done:
+        gaps = stats.interval([float(gap) for gap in done["top1_oracle"] - done["top1"]])
+        row |= zip(_of("oracle_gap"), gaps, strict=True)
     if row["failed"]:
         row["top1_at_chance"] = stats.at_chance(_values(done, "top1"), row["failed"], row["classes"])
     if curves is not None and not row["reference"]:
@@ -148,7 +174,8 @@ def _row(
         if found and (end := stats.climb(found["top1"].mean(axis=0).tolist())):
             row |= {"climb": end.rise, "climb_error": end.error, "climbing": end.climbing}
     row["reason"] = _reasons(cell)
-    row["warnings"] = _by_seed((w, str(s)) for w, s in zip(done["warnings"], done["seed"], strict=True) if w)
+    told = zip(done["warnings"], done["seed"], strict=True)
+    row["warnings"] = select.by_seed((w, str(seed)) for w, seed in told if w)
     unavailable: dict[str, str] = {}
     for text in done["unavailable"]:
         unavailable = (json.loads(text) if text else {}) | unavailable
@@ -164,33 +191,16 @@ def _mean(trials: pd.DataFrame, name: str) -> float:
     return stats.interval(_values(trials, name)).mean
 
 
-_SAYS: dict[str, Callable[[str], str]] = {
-    "failed": lambda reason: f"failed: {reason or 'no reason recorded'}",
-    "skipped": lambda reason: f"skipped: {reason or 'no reason recorded'}",
-    "running": lambda reason: "still running",
-    "partial": lambda reason: f"interrupted{': ' if reason else ''}{reason}",
-    "missing": lambda reason: f"not run yet{': ' if reason else ''}{reason}",
-}
-
-
 def _reasons(cell: select.Cell) -> str:
     """Why seeds have no result: each reason once, with its seeds."""
     rest = cell.trials[cell.trials["status"] != "done"]
-    said = [
-        (_SAYS.get(str(s), lambda reason, s=s: f"{s}: {reason}")(" ".join(str(r).split())), str(seed))
-        for s, r, seed in zip(rest["status"], rest["reason"], rest["seed"], strict=True)
-    ]
-    text = _by_seed(said)
+    text = select.by_seed(
+        (select.says(str(status), str(reason)), str(seed))
+        for status, reason, seed in zip(rest["status"], rest["reason"], rest["seed"], strict=True)
+    )
     elsewhere = cell.declared - len(cell.trials)
     if elsewhere:
         text += (
             "; " if text else ""
         ) + f"{elsewhere} under another teacher file or stale, in a row of its own"
     return text
-
-
-def _by_seed(said: Any) -> str:
-    seeds: dict[str, list[str]] = {}
-    for text, seed in said:
-        seeds.setdefault(text, []).append(seed)
-    return "; ".join(f"{text} (seed{'s' if len(s) > 1 else ''} {', '.join(s)})" for text, s in seeds.items())

@@ -1,0 +1,156 @@
+"""The section on paired differences laid out for people: its two tables, as text and as Markdown.
+
+The page prints what `layout` gives by its own template.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from reports import select
+from reports.blocks import DASH, Head, number
+from reports.tables import escape, narrow
+
+_PLACE = ("task", "teacher", "student")
+#: columns that hold words
+_WORDS = ("where", "row", "measured against", "verdict")
+
+
+@dataclass
+class Table:
+    """A table of the section; `notes` say what its numbers lack."""
+
+    title: str
+    caption: str
+    heads: list[Head]
+    rows: list[tuple[str, ...]]
+    notes: list[str] = field(default_factory=list)
+
+
+def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
+    """The section's tables.
+
+    Args:
+        found: of `paired`.
+        table: of `reports.tables.main`, for best on test against last.
+    """
+    rows = select.records(found)
+    said = _where(rows)
+    notes = []
+    for row, where in zip(rows, said, strict=True):
+        name = f"{row['row']} against {row['against']}" + (f" ({where})" if where else "")
+        if row["missing"]:
+            notes.append(f"{name}: {row['pairs']} of {row['asked']} pairs: {row['missing']}")
+        if row["unavailable"]:
+            notes.append(f"{name}: {row['unavailable']}")
+    heads = [
+        Head("row"),
+        Head("measured against"),
+        Head("n", "pairs of equal seeds, both done and not stale"),
+        Head("top-1 (%)", "of the row, mean over the pairs"),
+        Head("against (%)", "top-1 of the row it is measured against"),
+        Head("difference (points)", "row minus the row it is measured against"),
+        Head("± over seeds", "half of the 95 % t-interval over the paired seeds"),
+        Head("± over seeds and images", "half of the 95 % interval with the test images a sample too"),
+        Head("resolution", "half of the 95 % interval over the test images, for these very students"),
+        Head("verdict"),
+    ]
+    lines = [
+        (
+            row["row"],
+            row["against"],
+            str(row["pairs"]) if row["pairs"] == row["asked"] else f"{row['pairs']} of {row['asked']}",
+            number(row["top1_row"], 2),
+            number(row["top1_against"], 2),
+            _signed(row["difference"]),
+            *(number(row[name], 2) for name in ("half_seeds", "half_joint", "resolution")),
+            row["verdict"],
+        )
+        for row in rows
+    ]
+    return [Table("Paired differences", _CAPTION, *_placed(heads, lines, said), notes), _gaps(table)]
+
+
+_CAPTION = (
+    "Top-1 at the last point, row minus the row it is measured against, over trials of equal seeds: ± half "
+    "of the 95 % interval over seeds alone, then with the test images a sample too, which decides; below "
+    "resolution: another draw of test images would move the very same students by as much."
+)
+
+
+def _gaps(table: pd.DataFrame) -> Table:
+    """What picking by test accuracy would have added, of every data-free row with results."""
+    rows = [r for r in select.records(table) if not r["reference"] and not math.isnan(r["oracle_gap"])]
+    heads = [Head("row"), Head("n", "seeds"), Head("best minus last (points)"), Head("± over seeds")]
+    lines = [
+        (
+            row["label"] + (" (stale)" if row["stale"] else ""),
+            str(int(row["oracle_gap_n"])),
+            _signed(row["oracle_gap"]),
+            number(row["oracle_gap_half"], 2),
+        )
+        for row in rows
+    ]
+    caption = "What picking each seed's best point on the test set would have added to its last point."
+    return Table("Best on test against last", caption, *_placed(heads, lines, _where(rows)))
+
+
+def _placed(
+    heads: list[Head], lines: Sequence[tuple[str, ...]], where: Sequence[str]
+) -> tuple[list[Head], list[tuple[str, ...]]]:
+    """With a first column that says where, if there is anything to say."""
+    if not any(where):
+        return heads, list(lines)
+    return [Head("where"), *heads], [(place, *line) for place, line in zip(where, lines, strict=True)]
+
+
+def _where(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Task, pair and teacher file of each row, as far as rows differ in them."""
+    pairs = [tuple(row[name] for name in _PLACE) for row in rows]
+    files = {(pair, row["teacher_digest"]) for pair, row in zip(pairs, rows, strict=True)}
+    said = []
+    for pair, row in zip(pairs, rows, strict=True):
+        place = f"{pair[0]}: {pair[1]} → {pair[2]}" if len(set(pairs)) > 1 else ""
+        if sum(known == pair for known, _ in files) > 1:
+            place += (", " if place else "") + f"teacher file {row['teacher_digest'][:8] or 'unknown'}"
+        said.append(place)
+    return said
+
+
+def _signed(value: float) -> str:
+    return DASH if math.isnan(value) else f"{value:+.2f}"
+
+
+def to_text(tables: Sequence[Table]) -> str:
+    """The section for a terminal."""
+    from tabulate import tabulate
+
+    parts = []
+    for table in tables:
+        align = ["left" if head.text in _WORDS else "right" for head in table.heads]
+        body = [[narrow(cell, 28) for cell in row] for row in table.rows]
+        heads = [narrow(head.text, 12) for head in table.heads]
+        grid = (
+            tabulate(body, heads, tablefmt="simple", colalign=align, disable_numparse=True) if body else DASH
+        )
+        caption = textwrap.wrap(table.caption, 100)
+        parts.append("\n".join([table.title, *caption, "", grid, *[""] * bool(table.notes), *table.notes]))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_markdown(tables: Sequence[Table]) -> str:
+    """The section as GitHub's Markdown."""
+    lines = []
+    for i, table in enumerate(tables):
+        lines += [f"{'###' if i else '##'} {table.title}", "", escape(table.caption), ""]
+        lines.append("| " + " | ".join(escape(head.text) for head in table.heads) + " |")
+        lines.append("|" + "|".join(" :-- " if h.text in _WORDS else " --: " for h in table.heads) + "|")
+        lines += ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in table.rows]
+        lines += ["", *(f"- {escape(note)}" for note in table.notes), *[""] * bool(table.notes)]
+    return "\n".join(lines)
