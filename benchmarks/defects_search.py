@@ -1,15 +1,15 @@
-"""The search behind `defects.py`: the weight that a defect rescales, the same four values for both arms, on val.
+"""The search behind `defects.py`: the weight that a defect rescales, four values for both arms, on val.
 
-Run:    dfkd run benchmarks/defects_search.py, then: dfkd results benchmarks/defects_search.py --csv search.csv
-        and take per arm the value with the least mean of ``val_nll`` (test columns are not looked at)
+Run:    dfkd run benchmarks/defects_search.py; dfkd results benchmarks/defects_search.py --csv search.csv
+        and take per arm the value with the least ``val_nll`` (test columns are not looked at)
 Cost:   16 trials of CPSC, each half a minute on one core.
 
-Seed 100 is in no other grid. ``val`` are the 90 training images that the teacher and students never learn from.
+Seed 100 is in no other grid. ``val`` are the 90 images that neither the teacher nor a student learns from.
 """
 
 from harness.config import Budget, Grid
 
-BASE = {"batch": 128, "g_steps": 2, "s_steps": 5, "beta": 0.1, "student_bn": "eval"}
+BASE = {"batch": 128, "g_steps": 2, "s_steps": 5, "beta": 0.1}
 
 GRID = Grid(
     tasks=("digits",),

@@ -1,4 +1,4 @@
-"""The demo: every registered method on scikit-learn's real handwritten digits (8 x 8), 1,000 student updates each.
+"""The demo: every registered method on scikit-learn's real handwritten digits (8 x 8), 1,000 updates each.
 
 Run:    make demo                                        one seed each, three of cpsc
         dfkd run benchmarks/digits.py --seeds 0-2        three of each: the full grid
@@ -16,7 +16,13 @@ GRID = Grid(
     settings={
         "*": {"batch": 128, "synthesis_batch": 128},
         "dafl": {"protocol": "datafree", "final": "tanh_bn", "sample_mode": "train", "lr_g": 0.003},
-        "zskt": {"protocol": "datafree", "final": "tanh_bn", "sample_mode": "train", "student_bn": "train"},
+        "zskt": {
+            "protocol": "datafree",
+            "final": "tanh_bn",
+            "sample_mode": "train",
+            "student_bn": "train",
+            "g_schedule": "same",
+        },
         "dfad": {"schedule": "cosine"},
         "dfq": {"bn": 0.1, "s_steps": 5, "final": "tanh_bn", "sample_mode": "train", "student_bn": "train"},
         "deepinversion": {"g_steps": 100, "s_steps": 100},

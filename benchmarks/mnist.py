@@ -26,7 +26,12 @@ GRID = Grid(
     settings={
         "*": {"batch": 128},
         "dafl": {
-            "nz": 100, "oh": 1.0, "a": 0.1, "opt_s": "adam", "lr_s": 2e-3, "weight_decay": 0.0,
+            "nz": 100,
+            "oh": 1.0,
+            "a": 0.1,
+            "opt_s": "adam",
+            "lr_s": 2e-3,
+            "weight_decay": 0.0,
             "schedule": "cosine",
         },
     },
