@@ -20,8 +20,8 @@ check: $(STAMP)  ## what CI runs
 	$(BIN)/mypy
 	$(MAKE) test
 
-bench: $(STAMP)  ## one CPSC round against the released code's wastes, as ratios (minutes to compile)
-	$(BIN)/python -m tests.bench_round --compile
+bench: $(STAMP)  ## a round of each method against the same with the released code's wastes, as ratios (minutes)
+	$(BIN)/python -m tests.bench_round
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

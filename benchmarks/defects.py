@@ -5,11 +5,12 @@ Cost:   see the README.
 Expect: nothing is published: this is the first time they are measured. Whatever it says stands in the README.
 
 A row with a colon is its base row with one defect of released code on; the report pairs them by seed. One
-row goes the other way: the drift of S's BatchNorm statistics while G is trained stands in our default (nothing
-shows that the paper means otherwise), and the row without it is measured against that. Two defects rescale a term: CPSC's double softmax (eta) and its log losses (alpha). For these both arms were also
-given the same small search over that weight on the validation images, `defects_search.py`; the rows with
-"searched" hold what it found, and both comparisons are shown. What selection by test images adds (the best
-point against the last) is read off the curves of all rows.
+row goes the other way: that S's BatchNorm statistics drift while G is trained is our default (nothing shows
+that the paper means otherwise), and the row without the drift is measured against it. Two defects rescale a
+term: CPSC's double softmax (eta) and its log losses (alpha). For these both arms were also given the same
+small search over that weight on the validation images, `defects_search.py`; the rows with "searched" hold
+what it found, and both comparisons are shown. What selection by test images adds (the best point against the
+last) is read off the curves of all rows.
 """
 
 from typing import Any

@@ -164,9 +164,9 @@ def _row(
     for metric in metrics:
         row |= zip(_of(metric), stats.interval(_values(done, metric)), strict=True)
     row |= {name: _mean(done, name) for name in (*_TRAINING, *_COST)}
-    if "top1_oracle" in done:
-        gaps = stats.interval([float(gap) for gap in done["top1_oracle"] - done["top1"]])
-        row |= zip(_of("oracle_gap"), gaps, strict=True)
+    best, last = _values(done, "top1_oracle"), _values(done, "top1")
+    gaps = [b - e for b, e in zip(best, last, strict=True)] if best and last else []
+    row |= zip(_of("oracle_gap"), stats.interval(gaps), strict=True)
     if row["failed"]:
         row["top1_at_chance"] = stats.at_chance(_values(done, "top1"), row["failed"], row["classes"])
     if curves is not None and not row["reference"]:

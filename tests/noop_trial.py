@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.attempt import Errand
 from harness.config import RECIPES, Budget, Trial
-from harness.errors import DfkdError, Diverged
+from harness.errors import DfkdError, Diverged, Skipped
 from harness.rundir import Run
 
 HERE = "tests.noop_trial:run_trial"
@@ -48,10 +48,6 @@ def make(
 def calls(run: Run) -> list[str]:
     path = run.path / "calls.txt"
     return path.read_text().splitlines() if path.exists() else []
-
-
-class Skipped(DfkdError):
-    """Named as the harness names it."""
 
 
 def run_trial(

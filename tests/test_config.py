@@ -240,7 +240,7 @@ def test_an_unknown_setting_says_which_was_meant():
 
 
 def test_a_preset_lies_between_defaults_and_what_is_given():
-    presets = {"released": {"batch": 512, "lr": 0.2}}
+    presets = {"fidelity": {"released": {"batch": 512, "lr": 0.2}}}
     found = resolve("toy", HP, presets, {"fidelity": "released", "lr": 0.3})
     assert (found["batch"], found["lr"], found["beta"], found["fidelity"]) == (512, 0.3, 1.0, "released")
     assert resolve("toy", HP, presets, {})["batch"] == 64
@@ -303,6 +303,10 @@ def test_a_variants_own_settings_win_over_its_methods_and_those_over_the_star():
     assert "gamma" not in found["kd"]
 
 
+def test_a_contrast_changes_no_trial():
+    assert [t.id for t in grid(contrasts={"kd hot": "kd"}).trials()] == [t.id for t in grid().trials()]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -314,6 +318,9 @@ def test_a_variants_own_settings_win_over_its_methods_and_those_over_the_star():
             "unknown setting of kd 'tao'; did you mean 'tau'",
         ),
         ({"budgets": {"kd cold": Budget(amount=1)}}, "unknown row in budgets 'kd cold'"),
+        ({"contrasts": {"kd cold": "kd"}}, "unknown row in contrasts 'kd cold'"),
+        ({"contrasts": {"kd hot": "kdd"}}, "unknown row in contrasts 'kdd'; did you mean 'kd'"),
+        ({"contrasts": {"kd": "kd"}}, "row 'kd' is measured against itself"),
         ({"settings": {"dk": {"tau": 1}}}, "unknown method in settings 'dk'"),
         ({"teacher_recipe": "smal"}, "unknown teacher recipe 'smal'; did you mean 'small'"),
     ],

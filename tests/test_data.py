@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torchvision import datasets
 
-from harness import data, digests, folder
+from harness import data, digests, folder, views
 from harness.data import Loader, Split
 from harness.errors import DfkdError
 from harness.interface import Task
@@ -795,13 +795,13 @@ def test_each_image_is_moved_on_its_own_and_as_far_as_the_task_bears(
     }
     n = 200 * kinds
     x = torch.tensor(image).expand(n, 1, side, side)
-    out = data.augment(x, toy(side, bears), rng())
+    out = views.augment(x, toy(side, bears), rng())
     seen = [o.tobytes() for o in out[:, 0].contiguous().numpy()]
     counts = np.array([seen.count(one) for one in legal])
     assert len(legal) == kinds and counts.sum() == n  # nothing else
     # each is drawn 200 times on average; six standard deviations of a binomial
     assert np.abs(counts - 200).max() <= 6 * np.sqrt(200)
-    assert torch.equal(out, data.augment(x, toy(side, bears), rng()))
+    assert torch.equal(out, views.augment(x, toy(side, bears), rng()))
 
 
 def test_augmentation_moves_all_channels_of_an_image_together() -> None:
@@ -810,7 +810,7 @@ def test_augmentation_moves_all_channels_of_an_image_together() -> None:
         * torch.tensor([1.0, 0.5, 0.25])[:, None, None]
     )
     task = Task("toy", 1, 3, 8, ("a", "b"), (0.5,) * 3, (0.5,) * 3, frozenset({"pad", "flip"}))
-    out = data.augment(x, task, rng(1))
+    out = views.augment(x, task, rng(1))
     assert out.shape == x.shape
     assert torch.equal(out[:, 1], out[:, 0] * 0.5) and torch.equal(out[:, 2], out[:, 0] * 0.25)
 

@@ -135,6 +135,15 @@ def test_methods_pick_rows_by_label_or_method_and_add_new_ones():
         grids.override(grid(), methods=["cpsd"])
 
 
+def test_a_contrast_goes_with_its_rows():
+    both = grid(contrasts={"cpsc - bn": "cpsc"})
+    assert grids.override(both, seeds=[1]).contrasts == {"cpsc - bn": "cpsc"}
+    assert grids.override(both, methods=["cpsc", "cpsc - bn"]).contrasts == {"cpsc - bn": "cpsc"}
+    for changes in ({"methods": ["cpsc", "kd"]}, {"sets": [grids.parse_set("cpsc.beta=0,1")]}):
+        found = grids.override(both, **changes)
+        assert found.contrasts == {} and found.trials(), "a row that is gone or renamed"
+
+
 def test_methods_of_a_grid_of_all_need_no_import_of_the_others(monkeypatch):
     monkeypatch.setattr(registry.methods, "available", lambda: pytest.fail("imports every method"))
     assert rows(grids.override(grid(variants="all", budgets={}), methods=["kd"])) == {"kd": ("kd", {})}

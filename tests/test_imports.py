@@ -24,6 +24,7 @@ MAY = {
         "harness.nets",
         "harness.compute",
         "harness.errors",
+        "harness.views",
     ),
     "benchmarks": ("harness.config",),
     "reports": ("reports", "harness.store", "harness.frames", "harness.errors"),

@@ -1,16 +1,18 @@
-"""Conformance of every registered method, and rounds worked against the equations."""
+"""Conformance of every registered method, what all share, and the references and controls.
 
-import math
+One round of every other method against its equations: tests/test_rounds_*.py.
+"""
+
+import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from harness import check, registry
 from harness.check import toy_method
 from harness.config import resolve
 from harness.errors import DfkdError, Diverged
-from methods.generative import unmoved
+from tests.by_hand import ce, close_moves, gradients, inputs, kl, moved, stream, weights
 
 METHODS = registry.methods.available()
 
@@ -21,175 +23,6 @@ def test_conformance(name, rule):
     rule(name)
 
 
-def _kl(t, s):
-    p = t.softmax(1)
-    return (p * (p.log() - s.softmax(1).log())).sum(1).mean()
-
-
-def _bn(net, x):
-    """BNS with hooks on the layers' inputs: independent of our taps."""
-    seen = []
-
-    def hook(layer, args):
-        z = args[0]
-        var = z.transpose(0, 1).flatten(1).var(1, unbiased=False)
-        mean = z.mean((0, 2, 3))
-        seen.append((layer.running_var - var).norm() + (layer.running_mean - mean).norm())
-
-    layers = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    handles = [m.register_forward_pre_hook(hook) for m in layers]
-    net(x)
-    for h in handles:
-        h.remove()
-    return sum(seen)
-
-
-def _scl(h, y, tau):
-    total = 0.0
-    for i in range(len(h)):
-        others = [j for j in range(len(h)) if j != i]
-        sims = torch.stack([h[i] @ h[j] / tau for j in others])
-        same = [k for k, j in enumerate(others) if y[j] == y[i]]
-        total = total - (sims[same] - sims.logsumexp(0)).mean()
-    return total / len(h)
-
-
-@pytest.mark.parametrize("fidelity", ["corrected", "released"])
-def test_cpsc_round_is_its_equation(fidelity):
-    m = toy_method("cpsc", {"fidelity": fidelity, "g_steps": 1, "s_steps": 1, "order": "G_first"})
-    hp = m.hp
-    state = m.problem.rng.get_state()
-    rng = torch.Generator()
-    rng.set_state(state)
-    z, y = torch.randn(8, hp.nz, generator=rng), torch.randint(3, (8,), generator=rng)
-    with unmoved(m.S), unmoved(m.parts["G"]):
-        x = m.parts["G"](z, y).detach()
-        t, s = m.T(x, taps=("h",)), m.S(x, taps=("h",))
-    h_s = m.parts["adapter"](F.normalize(s.h, dim=1))
-    if fidelity == "corrected":
-        assert torch.allclose(h_s.norm(dim=1), torch.ones(8), atol=1e-5)
-    h = torch.cat([h_s, F.normalize(t.h, dim=1)])
-
-    def ce(u):
-        u = u.softmax(1) if fidelity == "released" else u
-        return -u.log_softmax(1)[torch.arange(8), y].mean()
-
-    expected = {
-        "kl": -_kl(t.logits, s.logits),
-        "l2": -hp.alpha * ((s.logits - t.logits) ** 2).mean(),
-        "bn": hp.beta * _bn(m.T, x),
-        "scl": hp.gamma * _scl(h, y.repeat(2), hp.scl_tau),
-        "ce": hp.eta * ce(t.logits),
-    }
-    got = m.round()
-    for k, v in expected.items():
-        assert got[f"G/{k}"].item() == pytest.approx(v.item(), rel=2e-5, abs=1e-6), k
-
-
-def test_cpsc_student_step_is_its_equation():
-    m = toy_method("cpsc", {"s_steps": 1})
-    rng = torch.Generator()
-    rng.set_state(m.problem.rng.get_state())
-    z, y = torch.randn(8, m.hp.nz, generator=rng), torch.randint(3, (8,), generator=rng)
-    with torch.no_grad(), unmoved(m.S), unmoved(m.parts["G"]):
-        x = m.parts["G"](z, y)
-        t, s = m.T(x), m.S(x)
-    got = m.distill()
-    assert got["kl"].item() == pytest.approx(_kl(t, s).item(), rel=1e-4)
-    assert got["l2"].item() == pytest.approx(5 * ((s - t) ** 2).mean().item(), rel=1e-4)
-    assert got["ce"].item() == pytest.approx(0.7 * F.cross_entropy(s, y).item(), rel=1e-4)
-
-
-def test_cpsc_log_forms_only_for_ten_classes():
-    assert not toy_method("cpsc", {"l2": "log_if_10"})._log
-
-
-def test_cpsc_rebuilt_adam_takes_sign_steps():
-    m = toy_method("cpsc", {"g_optimizer": "rebuilt", "g_steps": 2})
-    before = m.parts["G"].conv1.weight.detach().clone()
-    m.synthesize()
-    moved = (m.parts["G"].conv1.weight - before).abs() / m.hp.lr_g
-    # two fresh steps, each lr * sign(g): every weight moved by 0 or 2 rates
-    assert ((moved < 0.01) | ((moved - 2).abs() < 0.01)).float().mean() > 0.95
-
-
-def test_cpsc_adapter_learns_only_when_corrected():
-    for adapter, moves in (("trained", True), ("frozen", False), ("decay", True)):
-        m = toy_method("cpsc", {"adapter": adapter})
-        before = m.parts["adapter"].lin1.weight.detach().clone()
-        m.round()
-        assert torch.equal(before, m.parts["adapter"].lin1.weight) != moves, adapter
-
-
-def test_cpsc_adapter_decays_by_weight_decay_alone():
-    m = toy_method("cpsc", {"adapter": "decay", "s_steps": 1, "g_steps": 1})
-    before = m.parts["adapter"].lin1.weight.detach().clone()
-    m.distill()
-    assert torch.allclose(m.parts["adapter"].lin1.weight, before * (1 - 0.1 * 5e-4), rtol=1e-6)
-
-
-def test_cpsc_has_no_adapter_without_contrast_or_need():
-    assert "adapter" not in toy_method("cpsc", {"gamma": 0.0}).parts
-
-
-def test_cpsc_warms_up_then_follows_a_cosine():
-    m = toy_method("cpsc")
-    factor = m.schedules[0].factor
-    # the authors' epochs: 0.01 e up to 10, then 0.05 (1 + cos(pi (e - 10) / 600))
-    assert 0.1 * factor(5 / 600) == pytest.approx(0.05)
-    assert 0.1 * factor(10 / 600) == pytest.approx(0.1)
-    assert factor(1.0) == pytest.approx(0.0, abs=1e-12)
-    assert 0.1 * factor(305 / 600) == pytest.approx(0.05, abs=1e-3)
-
-
-def test_dafl_round_is_its_equation_on_one_batch():
-    m = toy_method("dafl")
-    rng = torch.Generator()
-    rng.set_state(m.problem.rng.get_state())
-    z = torch.randn(8, m.hp.nz, generator=rng)
-    with torch.no_grad(), unmoved(m.S), unmoved(m.parts["G"]):
-        x = m.parts["G"](z)
-        t, s = m.T(x, taps=("h",)), m.S(x)
-    p = t.logits.softmax(1)
-    got = m.round()
-    assert got["G/oh"].item() == pytest.approx(-0.05 * p.max(1).values.log().mean().item(), rel=1e-4)
-    assert got["G/a"].item() == pytest.approx(-0.01 * t.h.abs().mean().item(), rel=1e-4)
-    entropy = (p.mean(0) * p.mean(0).log() / math.log(10)).sum()
-    assert got["G/ie"].item() == pytest.approx(5 * entropy.item(), rel=1e-4)
-    assert got["S/kl"].item() == pytest.approx(_kl(t.logits, s).item(), rel=1e-4)
-
-
-def test_dafl_refuses_a_shared_batch_with_more_steps():
-    with pytest.raises(DfkdError, match="shared_batch"):
-        toy_method("dafl", {"s_steps": 2})
-    assert toy_method("dafl", {"s_steps": 2, "shared_batch": False}).round()
-
-
-def test_dfad_plays_one_distance_from_both_sides():
-    m = toy_method("dfad", {"g_steps": 1, "s_steps": 1})
-    rng = torch.Generator()
-    rng.set_state(m.problem.rng.get_state())
-    with torch.no_grad(), unmoved(m.S), unmoved(m.parts["G"]):
-        x = m.parts["G"](torch.randn(8, m.hp.nz, generator=rng))
-        gap = (m.S(x) - m.T(x)).abs().mean()
-    assert m.synthesize()["l1"].item() == pytest.approx(-gap.item(), rel=1e-4)
-
-
-def test_kd_and_scratch_are_their_equations():
-    for name in ("scratch", "kd"):
-        m, twin = toy_method(name), toy_method(name)
-        x, y = twin.images.batch(8)
-        with torch.no_grad():
-            s, t = twin.S(x), twin.T(x)
-        ce = F.cross_entropy(s, y).item()
-        got = m.round()
-        if name == "scratch":
-            assert got["S/ce"].item() == pytest.approx(ce, rel=1e-4)
-        else:
-            assert got["S/ce"].item() == pytest.approx(0.1 * ce, rel=1e-4)
-            assert got["S/kd"].item() == pytest.approx(0.9 * 16 * _kl(t / 4, s / 4).item(), rel=1e-3)
-
-
 def test_a_nan_names_its_term():
     m = toy_method("dfad")
     with torch.no_grad():
@@ -198,36 +31,98 @@ def test_a_nan_names_its_term():
         m.synthesize()
 
 
+@pytest.mark.parametrize("name", [n for n in METHODS if registry.methods.get(n).PRESETS])
+def test_a_preset_changes_what_it_names_and_yields_to_what_is_given(name):
+    cls = registry.methods.get(name)
+    defaults = resolve(name, cls.HP, cls.PRESETS, {})
+    for key, presets in cls.PRESETS.items():
+        for value, changes in presets.items():
+            got = resolve(name, cls.HP, cls.PRESETS, {key: value})
+            assert got == defaults | {key: value} | changes
+            for changed in changes:
+                kept = resolve(name, cls.HP, cls.PRESETS, {key: value, changed: defaults[changed]})
+                assert kept[changed] == defaults[changed]
+
+
+def test_kd_and_scratch_are_their_equations():
+    for name in ("scratch", "kd"):
+        m, twin = toy_method(name), toy_method(name)
+        x, y = twin.images.batch(8)
+        with torch.no_grad():
+            s, t = twin.S(x), twin.T(x)
+        truth = ce(s, y).item()
+        got = m.round()
+        if name == "scratch":
+            assert got["S/ce"].item() == pytest.approx(truth, rel=1e-4)
+        else:
+            assert got["S/ce"].item() == pytest.approx(0.1 * truth, rel=1e-4)
+            assert got["S/kd"].item() == pytest.approx(0.9 * 16 * kl(t / 4, s / 4).item(), rel=1e-3)
+
+
+# --- controls ---------------------------------------------------------------------------------------
+
+
+def test_noise_is_gaussian_in_the_task_s_mean_and_deviation_and_distilled_once():
+    m = toy_method("noise", {"s_steps": 1, "tau": 2.0})
+    noise = torch.randn(8, 1, 8, 8, generator=stream(m))
+    x = 0.3 + 0.35 * noise  # the toy task's constants
+    twin = copy.deepcopy(m.S)
+    s, t = twin(x), m.T(x)
+    loss = 4 * kl(t / 2, s / 2)
+    got = m.round()
+    assert got["S/kd"].item() == pytest.approx(loss.item(), rel=1e-4)
+    for p, g in zip(m.S.parameters(), gradients(loss, twin), strict=True):
+        assert torch.allclose(p.grad, g, atol=1e-5, rtol=1e-3)
+    assert torch.allclose(m.sample(8, None, torch.Generator().manual_seed(0))[0].mean(), x.mean(), atol=0.1)
+
+
+def test_a_teacher_on_batch_statistics_answers_otherwise_and_keeps_its_buffers():
+    m = toy_method("noise", {"teacher_bn": "batch", "s_steps": 2, "tau": 1.0})
+    stored = {k: v.clone() for k, v in m.T.state_dict().items()}
+    x = 0.3 + 0.35 * torch.randn(8, 1, 8, 8, generator=stream(m))
+    twin = copy.deepcopy(m.T).train()
+    with torch.no_grad():
+        expected, plain = twin(x), m.T(x)
+    lesson = next(m.lessons())
+    assert torch.allclose(lesson.t.logits, expected, atol=1e-5)
+    assert not torch.allclose(lesson.t.logits, plain, atol=1e-2)
+    m.round()
+    assert not m.T.training
+    assert all(torch.equal(v, stored[k]) for k, v in m.T.state_dict().items())
+
+
+def test_an_untrained_generator_never_moves_and_its_images_are_distilled():
+    m = toy_method("untrained", {"s_steps": 2, "tau": 1.0, "weight_decay": 0.0})
+    G, twin = m.parts["G"], copy.deepcopy(m.parts["G"])
+    before, rng = weights(G), stream(m)
+    with inputs(m.S) as seen:
+        got = m.round()
+    assert set(m.opts) == {"S"} and set(got) == {"S/kd"}
+    for x in seen:
+        with torch.no_grad():
+            assert torch.allclose(x, twin(torch.randn(8, 8, generator=rng)), atol=1e-6)
+    m.round()
+    assert len(seen) == 2 and not moved(before, G)
+
+
+def test_a_student_step_of_plain_distillation_is_sgd_by_hand():
+    """Two steps of SGD with momentum 0.9 and decay, at half of a cosine: rate 0.05 at progress 0.5."""
+    m = toy_method("untrained", {"s_steps": 2, "tau": 1.0})
+    twin = copy.deepcopy(m.S)
+    before = weights(twin)
+    with inputs(m.S) as x:
+        m.round()
+    speed = [torch.zeros_like(p) for p in before]
+    for batch in x:
+        grads = gradients(kl(m.T(batch), twin(batch)), twin)
+        with torch.no_grad():
+            for p, v, g in zip(twin.parameters(), speed, grads, strict=True):
+                v.mul_(0.9).add_(g + 5e-4 * p)
+                p -= 0.05 * v
+    assert close_moves(before, weights(m.S), weights(twin))
+
+
 def test_every_weight_off_is_refused_in_words():
     m = toy_method("cpsc", {"ikd": 0, "eta": 0})
     with pytest.raises(DfkdError, match="nothing to minimise"):
         m.distill()
-
-
-def test_released_presets_turn_every_switch_back():
-    cls = registry.methods.get("cpsc")
-    got = resolve("cpsc", cls.HP, cls.PRESETS, {"fidelity": "released"})
-    assert (got["g_optimizer"], got["ce"], got["adapter"], got["order"]) == (
-        "rebuilt",
-        "softmax",
-        "frozen",
-        "G_first",
-    )
-    kept = resolve("cpsc", cls.HP, cls.PRESETS, {"fidelity": "released", "ce": "logits"})
-    assert kept["ce"] == "logits"
-
-
-def test_cpsc_is_refused_for_a_teacher_without_batchnorm():
-    from harness.check import STUDENT, TOY
-    from harness.nets.base import spec
-
-    cls = registry.methods.get("cpsc")
-    hp = cls.HP()
-    reason = cls.skip(hp, TOY, spec("lenet5", TOY), spec(STUDENT, TOY))
-    assert reason and "beta=0" in reason
-    assert cls.skip(cls.HP(beta=0.0), TOY, spec("lenet5", TOY), spec(STUDENT, TOY)) is None
-
-
-@pytest.mark.parametrize("layers", ["full", "drop3", "0+1", "none"])
-def test_cpsc_runs_with_any_choice_of_categorical_norms(layers):
-    assert toy_method("cpsc", {"cfe_layers": layers, "cfe_embedding_dim": 4}).round()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -52,6 +53,8 @@ def evidence(samples=None, **more):
         t_h=np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32),
         test=Split(np.zeros((5, 1, 2, 2), np.uint8), labels),
         samples=samples,
+        val_labels=np.array([1, 2]),
+        val_logits=one_hot([1, 0]),
         **more,
     )
 
@@ -345,7 +348,9 @@ class TestEvaluate:
 
     def test_a_reference_makes_no_images_and_has_its_accuracy(self):
         numbers, unavailable, warnings = evaluate(evidence())
-        assert numbers == {"top1": 60.0, "agreement": 80.0}
+        # on val one of two is right; a unit logit against three zeros has log p = 1 - log(e + 3) or -log(e + 3)
+        val = {"val_top1": 50.0, "val_nll": pytest.approx(math.log(math.e + 3) - 0.5, rel=1e-6)}
+        assert numbers == {"top1": 60.0, "agreement": 80.0} | val
         blank = {"class_coverage", "class_entropy", "label_match", "spread", "fd_teacher"}
         assert unavailable == dict.fromkeys(blank | {"fid_5_test", "kid_5_test"}, NO_IMAGES)
         assert not warnings

@@ -62,9 +62,9 @@ def trials(*top1: float | None, **more: object) -> list[dict[str, object]]:
     label = more.get("variant", "cpsc")
     row = {
         "task": "digits", "teacher": "wrn16_2", "student": "wrn16_1", "variant": label, "method": "cpsc",
-        "reference": False, "teacher_seed": 0, "budget": "100:rounds", "precision": "fp32", "settings": "{}",
-        "reason": "", "stale": "", "warnings": "", "unavailable": "", "teacher_digest": "aa", "machine": "m",
-        "data_digest": "dd", "classes": 10.0, "teacher_top1": 99.0,
+        "reference": False, "control": False, "teacher_seed": 0, "budget": "100:rounds", "precision": "fp32",
+        "settings": "{}", "reason": "", "stale": "", "warnings": "", "unavailable": "",
+        "teacher_digest": "aa", "machine": "m", "data_digest": "dd", "classes": 10.0, "teacher_top1": 99.0,
     }  # fmt: skip
     rows = []
     for seed, value in enumerate(top1):
@@ -163,6 +163,55 @@ class TestTable:
         assert list(table["label"]) == ["kd", "cpsc"]
         assert math.isnan(table["rank"][0]) and table["rank"][1] == 1
         assert "kd<br>*reference: sees real data*" in tables.to_markdown(table)
+
+    def test_a_control_has_no_rank_and_marks_who_does_not_beat_it(self):
+        noise = trials(88.0, 89.0, variant="noise", method="noise", control=True)
+        other = trials(60.0, 62.0, variant="untrained", method="untrained", control=True)
+        rows = [trials(top1, variant=name) for name, top1 in (("a", 88.5), ("b", 88.51), ("c", 50.0))]
+        rows += [trials(None, 40.0, variant="half"), trials(1.0, variant="kd", reference=True)]
+        rows.append(trials(40.0, variant="elsewhere", teacher_digest="bb", teacher_seed=1))
+        table = table_of(*rows, noise, other)
+        assert list(table["label"])[:3] == ["kd", "noise", "untrained"]
+        ranks = {r["label"]: r["rank"] for r in select.records(table) if not math.isnan(r["rank"])}
+        assert ranks == {"b": 1, "a": 2, "c": 3, "elsewhere": 1}
+        assert {r["label"]: r["below_control"] for r in select.records(table) if r["below_control"]} == {
+            "a": "noise",  # equal is not better
+            "c": "noise",
+        }
+        assert only(table, label="b")["control_top1"] == 88.5
+        assert (
+            table.loc[table["label"].isin(["kd", "noise", "half", "elsewhere"]), "control_top1"].isna().all()
+        )
+        text, marked = " ".join(tables.to_text(table).split()), tables.to_markdown(table)
+        assert text.count("does not beat its control noise") == 2
+        assert marked.count("<br>*does not beat its control noise (88.50)*") == 2
+        assert "noise<br>*control: a method must beat it*" in marked
+        assert "noise,noise,False,True" in tables.to_csv(table)
+
+    def test_a_stale_control_is_nobodys_measure(self):
+        noise = trials(99.0, variant="noise", method="noise", control=True, stale="torch was 1")
+        table = table_of(trials(50.0), noise)
+        assert only(table, label="cpsc")["below_control"] == ""
+        assert math.isnan(only(table, label="cpsc")["control_top1"])
+
+    def test_a_budget_in_flops_is_read_as_cost(self):
+        (block,) = blocks(table_of(trials(50.0, budget="8580000000000:flops")))
+        assert "budget of every trial: 8.58 TFLOP" in block.facts
+
+    def test_rows_of_other_budgets_say_theirs(self):
+        rows = trials(50.0) + trials(60.0, variant="dafl", budget="5000:student_updates")
+        (block,) = blocks(table_of(rows))
+        place = [head.text for head in block.heads].index("budget") - 2
+        assert [row.cells[place] for row in block.rows] == ["100 rounds", "5,000 student updates"]
+
+    def test_best_on_test_minus_last(self):
+        # 1 and 3: mean 2, deviation sqrt 2, half 12.7062 * sqrt 2 / sqrt 2
+        rows = trials(90.0, 92.0)
+        for row, best in zip(rows, (91.0, 95.0), strict=True):
+            row["top1_oracle"] = best
+        row = only(table_of(rows), label="cpsc")
+        assert (row["oracle_gap"], row["oracle_gap_n"]) == (2.0, 2)
+        assert row["oracle_gap_half"] == pytest.approx(12.7062, rel=1e-5)
 
     def test_two_teacher_files_never_share_a_mean(self):
         rows = trials(90.0, 92.0) + trials(50.0, 52.0, teacher_digest="bb", teacher_seed=1)
@@ -283,7 +332,8 @@ class TestGolden:
 
     def test_ranks_are_those_of_the_means(self, frame, curves):
         # means of the complete data-free rows, from the frame alone
-        done = frame[(frame["task"] == "digits") & (frame["status"] == "done") & ~frame["reference"]]
+        free = ~frame["reference"] & ~frame["control"]
+        done = frame[(frame["task"] == "digits") & (frame["status"] == "done") & free]
         means = {
             k: g["top1"].mean() for k, g in done.groupby("variant") if len(g) == 3 and k != "two teachers"
         }
@@ -427,6 +477,7 @@ class TestPictures:
     def test_a_class_that_never_appears_says_none(self, drawn):
         svg = drawn["samples-1"].svg
         shown = ["dafl", "dfad", "cpsc", "cpsc - L_BN &lt;β=0&gt; | größer", "two teachers"]
+        shown.append("noise")
         assert all(f">{label}</text>" in svg for label in shown)
         assert svg.count(">none</text>") == len(shown)  # class 3, once in each strip
 

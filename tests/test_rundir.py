@@ -182,6 +182,11 @@ def test_the_source_reads_curves_by_key_and_samples(tmp_path: Path) -> None:
     np.savez(run.path / "samples.npz", images=np.arange(4, dtype=np.uint8), y=np.array([7]))
     arrays = dirs.samples(trial.id)
     assert arrays is not None and arrays["images"].tolist() == [0, 1, 2, 3] and arrays["y"].tolist() == [7]
+    assert dirs.predictions(trial.id) is None, "a trial of before there were any"
+    run.write_arrays("predictions.npz", {"y": np.array([3, 1], np.uint8), "s": np.array([3, 2], np.uint8)})
+    found = dirs.predictions(trial.id)
+    assert found is not None and found["s"].tolist() == [3, 2] and found["y"].dtype == np.uint8
+    assert not list(run.path.glob(".*"))
     (run.path / "samples.npz").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(DfkdError, match=r"samples\.npz cannot be read"):
         dirs.samples(trial.id)

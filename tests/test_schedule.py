@@ -19,7 +19,7 @@ from harness import preflight
 from harness.attempt import blame
 from harness.board import Summary
 from harness.config import Trial
-from harness.errors import DfkdError, Diverged
+from harness.errors import DfkdError, DiskError, Diverged, Interrupted, Skipped
 from harness.preflight import Site
 from harness.progress import Progress, duration
 from harness.rundir import Run
@@ -139,6 +139,10 @@ def test_a_plain_error_inside_a_method_is_the_methods_and_outside_the_machines()
         (Diverged("nan"), "method"),
         (ValueError("shapes"), "method"),
         (MemoryError(), "infra"),
+        (DiskError("cannot write checkpoint"), "infra"),
+        (Interrupted("checkpoint cannot be read"), "infra"),
+        (Skipped("no BatchNorm"), "skip"),
+        (type("Skipped", (ValueError,), {})("a stranger's class of that name"), "method"),
         (PermissionError(13, "Permission denied"), "infra"),
         (RuntimeError("[enforce fail at inline_container.cc:603] . PytorchStreamWriter failed"), "infra"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "infra"),

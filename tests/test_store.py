@@ -65,7 +65,8 @@ def write(out: Path, trial: Trial, points: int, finish: bool = True, **more: Any
         for point in range(1, points + 1):
             run.append(row(point, **{"G/bn": 1 / point, "S/L_{SCL}": math.nan, "S/inf": math.inf}))
         if finish:
-            np.savez(run.path / "samples.npz", images=np.full((2, 1, 2, 2), 7, np.uint8))
+            run.write_arrays("samples.npz", {"images": np.full((2, 1, 2, 2), 7, np.uint8)})
+            run.write_arrays("predictions.npz", {"y": np.arange(3, dtype=np.uint8), "s": np.eye(3)[0]})
             run.finish(result(trial, **more))
     return run
 
@@ -178,7 +179,7 @@ def test_a_frame_holds_what_the_directory_says(tmp_path: Path) -> None:
     assert one["budget"] == "10:rounds" and json.loads(one["settings"])["beta"] == 1.0
     assert math.isnan(got.iloc[1]["top1_std"]) and got.iloc[1]["top1_tail"] == 100 / 7
     assert got.iloc[2:][["top1", "top1_mean", "rounds", "seconds"]].isna().all(axis=None)
-    numeric = got.drop(columns=["seed", "teacher_seed", "reference"]).select_dtypes("number")
+    numeric = got.drop(columns=["seed", "teacher_seed", "reference", "control"]).select_dtypes("number")
     assert set(numeric.dtypes) == {np.dtype("float64")} and not got["reference"].any()
     table = curves(trials, Dirs(tmp_path))
     assert table.groupby("seed")["point"].max().to_dict() == {0: 20, 1: 1, 2: 3, 3: 3}
@@ -212,6 +213,9 @@ def test_sync_gives_equal_frames_and_then_has_nothing_to_do(out: Path) -> None:
     arrays = view.samples(trials[0].id)
     assert arrays is not None and arrays["images"].tolist() == dirs.samples(trials[0].id)["images"].tolist()  # type: ignore[index]
     assert view.samples(trials[1].id) is None and view.samples("x") is None
+    told, seen = dirs.predictions(trials[0].id), view.predictions(trials[0].id)
+    assert told and seen and all((told[k] == seen[k]).all() and told[k].dtype == seen[k].dtype for k in "ys")
+    assert view.predictions(trials[1].id) is None and view.predictions("x") is None
     assert view.result(trials[0])["warnings"] == [LONG, "second"]  # type: ignore[index]
     assert view.curve(trials[0], ["top1"])[1] == {"point": 2, "top1": 100 / 7 * 2}
     Run(out, trials[0]).finish(result(trials[0], fd_teacher=0.5))  # measured again

@@ -8,10 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness import registry, teachers, trial
+from harness import measure, registry, teachers, trial
 from harness.config import Budget, Recipe, Trial, resolve
 from harness.errors import Diverged
 from harness.rundir import DiskError, Run
+from methods import dfad
+from methods.pool import Field, Pool
 
 RECIPE = Recipe(name="tiny", epochs=2, lr=0.05, batch=64)
 SMALL = {"batch": 16, "nz": 16, "g_steps": 1, "s_steps": 1}
@@ -64,6 +66,8 @@ def same_but_times(a: Path, b: Path) -> None:
     assert one.keys() == two.keys()
     assert all(torch.equal(v, two[k]) for k, v in one.items())
     assert (np.load(a / "confusion.npy") == np.load(b / "confusion.npy")).all()
+    one, two = np.load(a / "predictions.npz"), np.load(b / "predictions.npz")
+    assert (one["s"] == two["s"]).all() and (one["y"] == two["y"]).all()
     if (a / "samples.npz").exists():
         one, two = np.load(a / "samples.npz"), np.load(b / "samples.npz")
         assert all((one[k] == two[k]).all() for k in one.files)
@@ -82,6 +86,9 @@ def test_every_method_spends_every_unit(tmp_path, home, method, unit, amount):
     assert run.status() == "done"
     assert [row["point"] for row in run.curve()][-1] == 2
     assert np.load(run.path / "confusion.npy").sum() == 899
+    told = np.load(run.path / "predictions.npz")
+    assert {k: (told[k].shape, told[k].dtype) for k in told} == dict.fromkeys("ys", ((899,), np.uint8))
+    assert 100 * np.mean(told["y"] == told["s"]) == pytest.approx(result["metrics"]["top1"], abs=1e-9)
     assert (run.path / "samples.npz").exists() == (method not in ("scratch", "kd"))
     assert not (run.path / "checkpoint").exists()
 
@@ -112,6 +119,75 @@ def test_killed_and_continued_has_the_same_bits(tmp_path, home, monkeypatch, met
     assert 0 < state["progress"]["rounds"] < 12
     go(t, tmp_path / "killed", home)
     same_but_times(Run(tmp_path / "whole", t).path, killed.path)
+
+
+class Hoarder(dfad.DFAD):
+    """DFAD whose student learns from a ring of 40 images; of these a finished trial keeps 10."""
+
+    def __init__(self, problem, hp):
+        super().__init__(problem, hp)
+        fields = {"x": Field(problem.task.shape, torch.float32)}
+        self.pools["x"] = self.pool = Pool(40, fields, scratch=problem.scratch and problem.scratch / "x")
+        whole = self.pool.excerpt
+        self.pool.excerpt = lambda: whole(10)
+
+    def lessons(self):
+        with torch.no_grad():
+            self.pool.add(x=self.draw(self.hp.batch, self.problem.rng)[0])
+        yield self.lesson(self.pool.sample(self.hp.batch, self.problem.rng)["x"], None)
+
+    def sample(self, n, labels, rng):
+        return self.pool.sample(n, rng)["x"], None
+
+
+@pytest.fixture
+def hoarder(monkeypatch):
+    monkeypatch.setattr(registry.methods, "get", lambda name: Hoarder)
+    monkeypatch.setattr(trial, "_CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(trial, "_CHECKPOINT_SHARE", 1e9)
+    return make("dfad")
+
+
+def test_a_pool_goes_on_after_a_kill_and_is_measured_when_its_files_are_gone(tmp_path, home, hoarder):
+    whole, killed = Run(tmp_path / "whole", hoarder), Run(tmp_path / "killed", hoarder)
+    go(hoarder, tmp_path / "whole", home)
+    seen = []
+
+    def kill(row):
+        seen.append(row)
+        if len(seen) == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        go(hoarder, tmp_path / "killed", home, on_point=kill)
+    pools = killed.path / "checkpoint" / "pools" / "x"
+    assert len(list(pools.iterdir())) >= 3
+    state = torch.load(killed.path / "checkpoint/state.pt", weights_only=True)
+    assert state["method"]["pools"]["x"].keys() == {"capacity", "total", "segments"}
+    (pools / "segment-900-901.pt").write_bytes(b"of a checkpoint that never came")
+    go(hoarder, tmp_path / "killed", home)
+    same_but_times(whole.path, killed.path)
+    assert not (killed.path / "checkpoint").exists()
+    kept = torch.load(killed.path / "final/parts.pt", weights_only=True)["pools"]["x"]
+    assert kept["total"] == len(kept["rows"]["x"]) == 10
+    names = ["fd_teacher", "spread"]
+    was = {k: killed.result()["metrics"][k] for k in names}
+    again, reasons = measure.measure(killed, names, teachers_dir=home)
+    assert {k: again[k] for k in names} == was and not reasons
+
+
+def test_files_of_a_pool_without_a_checkpoint_are_swept(tmp_path, home, hoarder):
+    """Killed before the first checkpoint, or with one that cannot be read: the next try has its own files."""
+    go(hoarder, tmp_path / "whole", home)
+    for name, state in (("none", None), ("torn", b"PK\x03\x04 not a checkpoint")):
+        run = Run(tmp_path / name, hoarder)
+        pools = run.path / "checkpoint" / "pools" / "x"
+        pools.mkdir(parents=True)
+        (pools / "segment-0-15.pt").write_bytes(b"left by a kill")
+        if state:
+            (run.path / "checkpoint/state.pt").write_bytes(state)
+        go(hoarder, tmp_path / name, home)
+        same_but_times(Run(tmp_path / "whole", hoarder).path, run.path)
 
 
 def test_a_corrupt_checkpoint_starts_over_and_says_so(tmp_path, home, monkeypatch):

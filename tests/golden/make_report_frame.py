@@ -1,7 +1,7 @@
 """Writes the synthetic trials that the report's golden files are made from; run once, kept as the recipe.
 
 Every kind of row a report can meet: references, a method complete, one still climbing, a failed seed, a
-stale row, two teacher files, one seed, a skip, a missing cell, and a name that is not ASCII.
+stale row, two teacher files, a control, one seed, a skip, a missing cell, and a name that is not ASCII.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def trial(label: str, method: str, reference: bool, seed: int, **more: object) -
     return {
         "id": f"{abs(hash_(label, seed, more.get('task', ''))):012x}"[:12],
         "task": "digits", "teacher": "wrn16_2", "student": "wrn16_1", "variant": label, "method": method,
-        "reference": reference, "seed": seed, "teacher_seed": 0, "budget": "400:rounds", "precision": "fp32",
-        "status": "done", "reason": "", "settings": json.dumps(settings, sort_keys=True), "classes": 10.0,
+        "reference": reference, "control": method == "noise", "seed": seed, "teacher_seed": 0,
+        "budget": "400:rounds", "precision": "fp32", "status": "done", "reason": "",
+        "settings": json.dumps(settings, sort_keys=True), "classes": 10.0,
         "stale": "", "warnings": "", "unavailable": "", "teacher_digest": "", "data_digest": "",
         "device": "", "torch": "", "python": "", "machine": "", "commit": "",
     } | more  # fmt: skip
@@ -105,6 +106,8 @@ def main() -> None:
         trials.append(trial("cmi", "cmi", False, seed, status="missing" if seed else "running"))
     done(trial("cpsc", "cpsc", False, 0, task="mnist", budget="2000:student_updates"), 98.4, 25, 9.1e9)
     trials.append(trial("dafl", "dafl", False, 0, task="mnist", status="failed", reason="loss is nan"))
+    for seed in range(3):
+        done(trial("noise", "noise", False, seed), 84.0 + seed, 30, 1e9)
     for name, rows in (("trials", trials), ("curves", points)):
         lines = [
             json.dumps({k: None if v != v else v for k, v in row.items()}, ensure_ascii=False) for row in rows
