@@ -67,7 +67,7 @@ GRID = Grid(
     settings={
         "*": {"batch": 128, "synthesis_batch": 128},
         "cpsc": {"g_steps": 2, "s_steps": 5, "alpha": 1.0, "beta": 0.1},
-        "dfad": {"schedule": "cosine"},
+        "dfad": {"schedule": "cosine", "lr_s": 0.3, "beta1_g": 0.5},
         "zskt": {
             "protocol": "datafree", "final": "tanh_bn", "sample_mode": "train", "student_bn": "train",
             "g_schedule": "same",
@@ -78,7 +78,7 @@ GRID = Grid(
         "fast": {"s_steps": 25, "warmup_rounds": 4},
         "cmi": {"g_steps": 60, "s_steps": 100, "bank_draw": 256},
     },
-    seeds=range(5),
+    seeds=tuple(range(5)),
     budget=Budget(amount=500, unit="student_updates"),
     points=20,
     note=(

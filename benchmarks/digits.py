@@ -15,7 +15,7 @@ GRID = Grid(
     variants="all",
     settings={
         "*": {"batch": 128, "synthesis_batch": 128},
-        "dafl": {"protocol": "datafree", "final": "tanh_bn", "sample_mode": "train", "lr_g": 0.003},
+        "dafl": {"protocol": "datafree", "final": "tanh_bn", "sample_mode": "train"},
         "zskt": {
             "protocol": "datafree",
             "final": "tanh_bn",
@@ -23,7 +23,7 @@ GRID = Grid(
             "student_bn": "train",
             "g_schedule": "same",
         },
-        "dfad": {"schedule": "cosine"},
+        "dfad": {"schedule": "cosine", "lr_s": 0.3, "beta1_g": 0.5},
         "dfq": {"bn": 0.1, "s_steps": 5, "final": "tanh_bn", "sample_mode": "train", "student_bn": "train"},
         "deepinversion": {"g_steps": 100, "s_steps": 100},
         "adi": {"g_steps": 100, "s_steps": 100},

@@ -82,6 +82,15 @@ class Results:
             text += "\n" + str(section.to_text(section.layout(self.paired, table)))
         return text
 
+    def _note(self) -> str:
+        grid, label = self.grid, self.grid.equal_cost
+        if label is None:
+            return grid.note
+        spent = (
+            f"Equal cost: every row may spend what {label} spends in {grid.budgets.get(label, grid.budget)}."
+        )
+        return f"{spent} {grid.note}".strip()
+
     def report(self, formats: Sequence[str] = ("html", "md", "csv")) -> dict[str, Path]:
         """Write the report under ``<out>/reports/<grid>/``.
 
@@ -96,7 +105,7 @@ class Results:
         samples = self.source.samples
         try:
             written: dict[str, Path] = page.write(
-                self.grid.name, self.grid.note, self.frame, self.curves, samples, folder, formats, self.paired
+                self.grid.name, self._note(), self.frame, self.curves, samples, folder, formats, self.paired
             )
         except OSError as error:
             raise DfkdError(f"--out: {folder} cannot be written: {error.strerror or error}") from error
