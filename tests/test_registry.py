@@ -16,7 +16,10 @@ from harness.interface import Method, Terms
 from methods.kd import KD
 from methods.scratch import Settings
 
-OURS = {"scratch", "kd", "dafl", "dfad", "cpsc"}
+OURS = {
+    "scratch", "kd", "noise", "untrained", "dafl", "dfad", "zskt", "deepinversion", "adi", "dfq", "cmi",
+    "fast", "cpsc",
+}  # fmt: skip
 
 
 class Settled:

@@ -1,6 +1,7 @@
 """A trial end to end on real digits with tiny budgets: spends, files, resumption to the same bits."""
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,12 @@ from methods import dfad
 from methods.pool import Field, Pool
 
 RECIPE = Recipe(name="tiny", epochs=2, lr=0.05, batch=64)
-SMALL = {"batch": 16, "nz": 16, "g_steps": 1, "s_steps": 1}
+#: pools of 40 rows wrap round within 12 rounds of 16
+SMALL = {
+    "batch": 16, "nz": 16, "g_steps": 1, "s_steps": 1, "synthesis_batch": 16, "warmup_rounds": 1, "pool": 40,
+    "bank": 40, "bank_draw": 8,
+}  # fmt: skip
+METHODS = registry.methods.available()
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +79,13 @@ def same_but_times(a: Path, b: Path) -> None:
         assert all((one[k] == two[k]).all() for k in one.files)
 
 
-@pytest.mark.parametrize("method", ["scratch", "kd", "dafl", "dfad", "cpsc"])
-@pytest.mark.parametrize(("unit", "amount"), [("rounds", 3), ("student_updates", 4), ("flops", 3e9)])
+@pytest.mark.parametrize(
+    ("method", "unit", "amount"),
+    [
+        *((m, "student_updates", 3) for m in METHODS),
+        *((m, unit, n) for m in ("kd", "cpsc", "fast") for unit, n in (("rounds", 4), ("flops", 3e9))),
+    ],
+)
 def test_every_method_spends_every_unit(tmp_path, home, method, unit, amount):
     t = make(method, amount, unit, points=2)
     result = go(t, tmp_path, home)
@@ -89,7 +100,7 @@ def test_every_method_spends_every_unit(tmp_path, home, method, unit, amount):
     told = np.load(run.path / "predictions.npz")
     assert {k: (told[k].shape, told[k].dtype) for k in told} == dict.fromkeys("ys", ((899,), np.uint8))
     assert 100 * np.mean(told["y"] == told["s"]) == pytest.approx(result["metrics"]["top1"], abs=1e-9)
-    assert (run.path / "samples.npz").exists() == (method not in ("scratch", "kd"))
+    assert (run.path / "samples.npz").exists() == (not registry.methods.get(method).USES_DATA)
     assert not (run.path / "checkpoint").exists()
 
 
@@ -97,9 +108,9 @@ class Killed(BaseException):
     """As a SIGKILL: nothing below may catch it."""
 
 
-@pytest.mark.parametrize("method", ["kd", "dafl", "dfad", "cpsc"])
-@pytest.mark.parametrize("at", [1, 3])
-def test_killed_and_continued_has_the_same_bits(tmp_path, home, monkeypatch, method, at):
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "scratch"])
+def test_killed_and_continued_has_the_same_bits(tmp_path, home, monkeypatch, method):
+    at = random.Random(method).randint(1, 3)
     monkeypatch.setattr(trial, "_CHECKPOINT_EVERY", 0.0)
     monkeypatch.setattr(trial, "_CHECKPOINT_SHARE", 1e9)
     t = make(method)
@@ -127,7 +138,7 @@ class Hoarder(dfad.DFAD):
     def __init__(self, problem, hp):
         super().__init__(problem, hp)
         fields = {"x": Field(problem.task.shape, torch.float32)}
-        self.pools["x"] = self.pool = Pool(40, fields, scratch=problem.scratch and problem.scratch / "x")
+        self.pools["images"] = self.pool = Pool(40, fields, scratch=self.scratch("images"))
         whole = self.pool.excerpt
         self.pool.excerpt = lambda: whole(10)
 
@@ -160,15 +171,15 @@ def test_a_pool_goes_on_after_a_kill_and_is_measured_when_its_files_are_gone(tmp
 
     with pytest.raises(Killed):
         go(hoarder, tmp_path / "killed", home, on_point=kill)
-    pools = killed.path / "checkpoint" / "pools" / "x"
+    pools = killed.path / "checkpoint" / "pools" / "images"
     assert len(list(pools.iterdir())) >= 3
     state = torch.load(killed.path / "checkpoint/state.pt", weights_only=True)
-    assert state["method"]["pools"]["x"].keys() == {"capacity", "total", "segments"}
+    assert state["method"]["pools"]["images"].keys() == {"capacity", "total", "segments"}
     (pools / "segment-900-901.pt").write_bytes(b"of a checkpoint that never came")
     go(hoarder, tmp_path / "killed", home)
     same_but_times(whole.path, killed.path)
     assert not (killed.path / "checkpoint").exists()
-    kept = torch.load(killed.path / "final/parts.pt", weights_only=True)["pools"]["x"]
+    kept = torch.load(killed.path / "final/parts.pt", weights_only=True)["pools"]["images"]
     assert kept["total"] == len(kept["rows"]["x"]) == 10
     names = ["fd_teacher", "spread"]
     was = {k: killed.result()["metrics"][k] for k in names}
@@ -181,7 +192,7 @@ def test_files_of_a_pool_without_a_checkpoint_are_swept(tmp_path, home, hoarder)
     go(hoarder, tmp_path / "whole", home)
     for name, state in (("none", None), ("torn", b"PK\x03\x04 not a checkpoint")):
         run = Run(tmp_path / name, hoarder)
-        pools = run.path / "checkpoint" / "pools" / "x"
+        pools = run.path / "checkpoint" / "pools" / "images"
         pools.mkdir(parents=True)
         (pools / "segment-0-15.pt").write_bytes(b"left by a kill")
         if state:
