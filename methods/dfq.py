@@ -4,8 +4,9 @@
     L_S = tau^2 KL(t/tau || s/tau)
 
 There is no official code; this is the full-precision distillation as CMI's repository (9e79fa9) runs it, with
-one generator and one student (the paper's several are not specified well enough to be called faithful).
-Departures, each a setting:
+one generator and one student. Departures, each a setting:
+  * generators=n: n of them, each making its share of every batch, as the paper has several; how it weighs and
+    alternates them, and its several students, are not specified well enough to be called faithful.
   * tau=1: what runs; the scripts ask for 20, and a later line overwrites it.
   * rival=teacher: Fast-Datafree's defect; without the student the adversarial term is inert.
   * balance with the natural logarithm, as theirs; another re-implementation takes base 10.
@@ -13,12 +14,15 @@ Departures, each a setting:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from harness.config import FIDELITY, Presets, log, setting, weight
+from harness.errors import DfkdError
 from harness.interface import NetSpec, Out, Problem, Task
 from harness.nets.generators import DAFLGenerator
 from methods import losses, priors
@@ -41,6 +45,21 @@ class Settings(GameHP):
     adv: float = weight(1.0, "adv: KL of S and T", term="kl", space=log(0.1, 10))
     balance: float = weight(20.0, "balance: class balance", term="balance", space=log(0.5, 40))
     final: str = setting("sigmoid", "last layer of G", choices=("tanh_bn", "sigmoid", "bn"))
+    generators: int = setting(1, "generators, each making its share of a batch", low=1)
+
+
+class Several(nn.Module):
+    """Generators side by side: the first makes the first share of a batch, and so on."""
+
+    def __init__(self, generators: Iterable[nn.Module]) -> None:
+        """Hold them."""
+        super().__init__()
+        self.each = nn.ModuleList(generators)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z (B, nz) -> images (B, C, H, W)."""
+        shares = z.tensor_split(len(self.each))
+        return torch.cat([G(share) for G, share in zip(self.each, shares, strict=True) if len(share)])
 
 
 class DFQ(Generative):
@@ -57,7 +76,16 @@ class DFQ(Generative):
     def __init__(self, problem: Problem, hp: Settings) -> None:
         """Generator and optimisers."""
         super().__init__(problem, hp)
-        self.parts["G"] = DAFLGenerator(hp.nz, problem.task, final=hp.final, width=(256, 128, 64))
+        if hp.batch < 2 * hp.generators:
+            raise DfkdError(
+                f"dfq.generators = {hp.generators} leaves each less than 2 images of a batch of {hp.batch}; at "
+                f"most {hp.batch // 2}"
+            )
+        made = [
+            DAFLGenerator(hp.nz, problem.task, final=hp.final, width=(256, 128, 64))
+            for _ in range(hp.generators)
+        ]
+        self.parts["G"] = made[0] if hp.generators == 1 else Several(made)
         self.train_G()
         self.taps_G = (("bn",) if hp.bn else (), () if hp.adv else None)
 
