@@ -74,12 +74,14 @@ class Out(NamedTuple):
         h: (B, D), un-normalised pooled feature before the head, fp32.
         maps: last activation of each stage, (B, C_i, H_i, W_i).
         bn: one `BNStat` per BatchNorm layer, in forward order.
+        inputs: the input of each BatchNorm layer, (B, C, H, W), in forward order.
     """
 
     logits: Tensor
     h: Tensor | None = None
     maps: tuple[Tensor, ...] | None = None
     bn: tuple[BNStat, ...] | None = None
+    inputs: tuple[Tensor, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class CMI(Inversion):
         """Generator; with contrast, the head, its Adam and the bank."""
         super().__init__(problem, hp)
         self.parts["G"] = DAFLGenerator(hp.nz, problem.task, final="sigmoid")
-        self.taps = (("bn",) if hp.bn else (), ("bn",) if hp.features == "bn" else ("maps",))
+        self.taps = (("bn",) if hp.bn else (), ("inputs",) if hp.features == "bn" else ("maps",))
         if hp.cr:
             width = self._width()
             self.parts["head"] = Adapter(width, 256)
@@ -105,7 +105,7 @@ class CMI(Inversion):
         """L_I."""
         hp = self.hp
         whole = augment(x, self.problem.task, self.problem.rng)
-        t = see(self.T, whole, tuple({*self.taps[0], *(self.taps[1] if hp.cr else ())}))
+        t = see(self.T, whole, self.taps[0] + (self.taps[1] if hp.cr else ()))
         terms = self.labels_loss(t.logits, y)
         if hp.bn:
             terms["bn"] = hp.bn * priors.bn(t)

@@ -78,8 +78,8 @@ class DFQ(Generative):
         super().__init__(problem, hp)
         if hp.batch < 2 * hp.generators:
             raise DfkdError(
-                f"dfq.generators = {hp.generators} leaves each less than 2 images of a batch of {hp.batch}; at "
-                f"most {hp.batch // 2}"
+                f"dfq.generators = {hp.generators} leaves each less than 2 images of a batch of {hp.batch}; "
+                f"at most {hp.batch // 2}"
             )
         made = [
             DAFLGenerator(hp.nz, problem.task, final=hp.final, width=(256, 128, 64))

@@ -48,8 +48,14 @@ def remembered(out: Out, memory: Memory | None, momentum: float) -> Memory:
 
 
 def pooled(out: Out) -> Tensor:
-    """Spatial means of every BatchNorm layer's input, side by side: (B, sum of channels), fp32 (CMI)."""
-    return torch.cat([b.input.float().mean((2, 3)) for b in _layers(out)], dim=1)
+    """Spatial means of every BatchNorm layer's input, side by side: (B, sum of channels), fp32 (CMI).
+
+    Args:
+        out: a forward that asked for the ``inputs`` tap.
+    """
+    if not out.inputs:
+        raise ValueError("pooled: the forward has no inputs tap; ask for taps=('inputs',)")
+    return torch.cat([x.float().mean((2, 3)) for x in out.inputs], dim=1)
 
 
 def tv_norm(x: Tensor) -> Tensor:

@@ -79,8 +79,8 @@ def cells(frame: pd.DataFrame) -> list[Cell]:
 
 
 def once(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each trial once, its texts empty where there is none."""
-    frame = frame.drop_duplicates("id").reset_index(drop=True)
+    """Each trial once a row of the grid, its texts empty where there is none."""
+    frame = frame.drop_duplicates(["id", "variant"]).reset_index(drop=True)
     return frame.assign(**{c: frame[c].fillna("").astype(str) if c in frame else "" for c in _TEXTS})
 
 
@@ -195,7 +195,8 @@ def together(
     """
     runs = []
     for id in ids:
-        run = curves[curves["id"] == id].dropna(subset=["round", *columns]).sort_values("round")
+        run = curves[curves["id"] == id].dropna(subset=["round", *columns])
+        run = run.drop_duplicates("round").sort_values("round")  # two rows of a grid may share a trial
         if len(run):
             runs.append(run)
     if not runs:

@@ -6,7 +6,8 @@ WRN-40-2 -> WRN-16-1, 3 x 32 x 32, batch 64, fp32 and channels-last in both; the
 stand in the authors' proportion (`ROWS`). What the wastes are: `tests.bench_released`. Both keep pixels in 8
 bits, so that all terms of the first round can be compared. The two are timed in turn, each first every other
 time, in one process; a ratio is the median over pairs. ``cpu`` is the ratio of processor seconds: the one to
-read on a machine that has other work, with one thread. "G half" makes images, "S half" trains S.
+read on a machine that has other work, with one thread. "G half" makes images, "S half" trains S. Further
+columns: ours to another released variant, or another of ours to released.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Variant(NamedTuple):
     """How a round is done."""
 
     released: bool = False
-    published: bool = False
+    published: bool = False  # their formula of the statistics
     channels_last: bool = True
     precision: str = "fp32"
     compile: bool = False
@@ -180,8 +181,9 @@ def main() -> None:
     ask.add_argument("--rounds", type=int, default=3, help="pairs timed, after one to warm up")
     ask.add_argument("--threads", type=int, default=1)
     ask.add_argument("--batch", type=int, default=64)
+    ask.add_argument("--formula", action="store_true", help="also released with their formula of statistics")
     ask.add_argument(
-        "--published", action="store_true", help="also released, contiguous, with their formula of statistics"
+        "--published", action="store_true", help="the same in the contiguous layout, as published"
     )
     ask.add_argument("--bf16", action="store_true", help="also ours in bf16")
     ask.add_argument(
@@ -189,6 +191,7 @@ def main() -> None:
     )
     given = ask.parse_args()
     more = {
+        "formula": Variant(released=True, published=True),
         "published": Variant(released=True, published=True, channels_last=False),
         "bf16": Variant(precision="bf16"),
         "compile": Variant(precision="bf16", compile=True),
@@ -200,7 +203,7 @@ def main() -> None:
         f"{'method':14} {'released':>8} {'ours':>7} {'ratio':>6} {'cpu':>5} {'G half':>6} {'S half':>6}",
         end="",
     )
-    print("".join(f" {name:>9} {'ratio':>6}" for name in more), " terms apart  G : S steps")
+    print("".join(f" {name:>9} {'ratio':>6} {'cpu':>5}" for name in more), " terms apart  G : S steps")
     for name in names:
         with own_globals(0, given.threads):
             took, off = bench(ROWS[name], more, given.rounds, given.batch)
@@ -210,7 +213,10 @@ def main() -> None:
         ratios = [ratio(a, b) for a, b in zip(ours, base, strict=True)]
         print(f"{name:14} {seconds['released']:8.2f} {seconds['ours']:7.2f}", end="")
         print(" {:6.2f} {:5.2f} {:6.2f} {:6.2f}".format(*ratios), end="")
-        print("".join(f" {seconds[k]:9.2f} {ratio(columns[k].wall, base.wall):6.2f}" for k in more), end="")
+        for k, v in more.items():
+            pair = (ours, columns[k]) if v.released else (columns[k], base)
+            print(f" {seconds[k]:9.2f} {ratio(pair[0].wall, pair[1].wall):6.2f}", end="")
+            print(f" {ratio(pair[0].cpu, pair[1].cpu):5.2f}", end="")
         print(f"  {off:11.0e}  {ROWS[name].whose}", flush=True)
 
 

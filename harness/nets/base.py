@@ -14,7 +14,7 @@ from harness.errors import DfkdError
 from harness.interface import BNStat, NetSpec, Out, Task
 from harness.registry import nets
 
-TAPS = ("h", "maps", "bn")
+TAPS = ("h", "maps", "bn", "inputs")
 SPACE = (0, 2, 3)
 
 #: smallest image side: below it the deepest stage of a CIFAR network has no pixel left
@@ -72,13 +72,25 @@ def bn_stat(bn: nn.BatchNorm2d, x: Tensor) -> BNStat:
     return BNStat(mean, var, *running, x)
 
 
+class Inputs(list[Any]):
+    """A list that BatchNorm layers fill with their bare inputs: nobody asked for statistics."""
+
+
+def note(layer: nn.BatchNorm2d, x: Tensor, bn: list[BNStat]) -> None:
+    """Append to a list what it collects of a layer's input x: a `BNStat`, or x itself to `Inputs`."""
+    if isinstance(bn, Inputs):
+        bn.append(x)
+    else:
+        bn.append(bn_stat(layer, x))
+
+
 class TapBN(nn.BatchNorm2d):
-    """BatchNorm2d that, handed a list, appends the `BNStat` of its input; without one it costs nothing."""
+    """BatchNorm2d that, handed a list, notes its input there (`note`); without one it costs nothing."""
 
     def forward(self, input: Tensor, bn: list[BNStat] | None = None) -> Tensor:
         """Normalise ``input`` (B, C, H, W); same shape out."""
         if bn is not None:
-            bn.append(bn_stat(self, input))
+            note(self, input, bn)
         return super().forward(input)
 
 
@@ -136,7 +148,7 @@ class Net(nn.Module, ABC):
 
         Args:
             x: (B, C, H, W) images in [0, 1] units; may leave the range.
-            taps: what else to return, out of ``h``, ``maps`` and ``bn``.
+            taps: what else to return, out of ``h``, ``maps``, ``bn`` and ``inputs``.
 
         Returns:
             Logits (B, K); with taps an `Out`. Logits, ``h`` and ``bn`` are fp32 under autocast too.
@@ -146,7 +158,7 @@ class Net(nn.Module, ABC):
         """
         check_taps(taps)
         maps: list[Tensor] | None = [] if "maps" in taps else None
-        bn: list[BNStat] | None = [] if "bn" in taps else None
+        bn = collector(taps)
         h = self.features((x - self.mean) / self.std, maps, bn)
         logits = fp32(self.head(h))
         if not taps:
@@ -155,8 +167,22 @@ class Net(nn.Module, ABC):
             logits,
             fp32(h) if "h" in taps else None,
             None if maps is None else tuple(maps),
-            None if bn is None else tuple(bn),
+            *collected(taps, bn),
         )
+
+
+def collector(taps: Sequence[str]) -> list[BNStat] | None:
+    """What BatchNorm layers fill for these taps, or None."""
+    return [] if "bn" in taps else Inputs() if "inputs" in taps else None
+
+
+def collected(
+    taps: Sequence[str], bn: list[BNStat] | None
+) -> tuple[tuple[BNStat, ...] | None, tuple[Tensor, ...] | None]:
+    """The ``bn`` and ``inputs`` of an `Out` from a full `collector`."""
+    if bn is None or isinstance(bn, Inputs):
+        return None, None if bn is None else tuple(bn)
+    return tuple(bn), tuple(b.input for b in bn) if "inputs" in taps else None
 
 
 def check_taps(taps: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.errors import DfkdError
 from harness.interface import BNStat, Out
-from harness.nets.base import Net, bn_stat, check_taps, fp32
+from harness.nets.base import Net, check_taps, collected, collector, fp32, note
 
 
 class Foreign(Net):
@@ -63,14 +63,14 @@ class Foreign(Net):
         """
         check_taps(taps)
         if "maps" in taps:
-            raise DfkdError(f"net {self.name!r} is foreign and has no tap 'maps'; it has: h, bn")
+            raise DfkdError(f"net {self.name!r} is foreign and has no tap 'maps'; it has: h, bn, inputs")
         z = (x - self.mean) / self.std
         if not taps:
             return self._logits(z)
         h: list[Tensor] = []
-        bn: list[BNStat] | None = [] if "bn" in taps else None
+        bn = collector(taps)
         logits = self._tapped(z, h, bn)
-        return Out(logits, fp32(h[-1]) if "h" in taps else None, None, None if bn is None else tuple(bn))
+        return Out(logits, fp32(h[-1]) if "h" in taps else None, None, *collected(taps, bn))
 
     def features(self, z: Tensor, maps: list[Tensor] | None, bn: list[BNStat] | None) -> Tensor:
         """Input of the head: (B, D)."""
@@ -93,7 +93,7 @@ class Foreign(Net):
 
         def see_bn(module: nn.Module, args: tuple[Any, ...]) -> None:
             assert isinstance(module, nn.BatchNorm2d) and bn is not None
-            bn.append(bn_stat(module, args[0]))
+            note(module, args[0], bn)
 
         hooks = [self.head.register_forward_pre_hook(see_h)]
         if bn is not None:
