@@ -51,6 +51,6 @@ GRID = Grid(
     },
     seeds=(0,),
     precision="bf16",
-    budget=updates(2000),
+    budget=updates(600),
     budgets={"dafl": updates(14_000)},
 )

@@ -291,6 +291,7 @@ class Grid(Frozen):
         row_seeds: row label -> seeds other than ``seeds``.
         equal_cost: a row; every row gets, in flops, what this one spends under its own budget in student
             updates on the same task and pair.
+        unlisted: rows that are not run, for ``equal_cost`` to name.
         contrasts: row label -> the row it is measured against, seed by seed, in the report.
         imported: teacher digest (`dfkd teachers import` prints it) instead of recipe and seed.
         note: how settings that are not the authors' were found; stands in the report.
@@ -309,6 +310,7 @@ class Grid(Frozen):
     budget: Budget
     budgets: dict[str, Budget] = {}
     equal_cost: str | None = None
+    unlisted: dict[str, tuple[str, dict[str, Any]]] = {}
     contrasts: dict[str, str] = {}
     points: int = Field(default=100, gt=0)
     cpus_per_trial: int = Field(default=1, gt=0)
@@ -406,8 +408,9 @@ class Grid(Frozen):
         from harness.costs import flops_per_update
         from harness.data import describe
 
-        if label not in rows and label not in registry.methods.names():
-            raise unknown("row in equal_cost", label, {*rows, *registry.methods.names()})
+        known = {*rows, *self.unlisted, *registry.methods.names()}
+        if label not in known:
+            raise unknown("row in equal_cost", label, known)
         budget = self.budgets.get(label, self.budget)
         if budget.unit == "flops":
             return budget
@@ -416,7 +419,7 @@ class Grid(Frozen):
                 f"equal_cost = {label!r}: its budget {budget} must be in student_updates or flops, "
                 "since how many updates a round has is the method's own affair"
             )
-        method, own = rows.get(label, (label, {}))
+        method, own = {**self.unlisted, **rows}.get(label, (label, {}))
         flops = flops_per_update(method, self._resolve(method, own), describe(task), pair) * budget.amount
         return Budget(amount=float(f"{flops:.4g}"), unit="flops")
 

@@ -148,6 +148,8 @@ def override(
         kept = {method for _, (method, _) in rows.values()} | {anchor}
         changes["variants"] = {label: row for label, (_, row) in rows.items()}
         changes["settings"] = {k: v for k, v in grid.settings.items() if k == "*" or k in kept}
+        if anchor and grid.variants != "all" and anchor in grid.variants:
+            changes["unlisted"] = {anchor: grid.variants[anchor]}
         named = {anchor: budgets[anchor]} if anchor in budgets else {}
         budgets = named | {label: budgets[was] for label, (was, _) in rows.items() if was in budgets}
         row_seeds = {label: row_seeds[was] for label, (was, _) in rows.items() if was in row_seeds}
