@@ -20,8 +20,8 @@ check: $(STAMP)  ## what CI runs
 	$(BIN)/mypy
 	$(MAKE) test
 
-bench: $(STAMP)  ## a round of each method against the same with the released code's wastes, as ratios (minutes)
-	$(BIN)/python -m tests.bench_round
+bench: $(STAMP)  ## rounds of six methods against the released way, as ratios (20 minutes)
+	$(BIN)/python -m tests.bench_round --formula
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

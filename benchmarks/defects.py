@@ -98,7 +98,7 @@ GRID = Grid(
     note=(
         "Settings as in the grid `digits`, hand-tuned; fewer updates, so that students are not yet at their "
         "ceiling. eta and alpha of the searched rows: least val_nll of five values for each arm, one seed "
-        "(`defects_search`); eta = 0.05, of both arms, and alpha = 10, of the log losses, are the ends of the "
+        "(`defects_search`); eta = 0.05, of both arms, and alpha = 10, of the log losses, are ends of the "
         "range that was tried."
     ),
 )  # fmt: skip

@@ -1,7 +1,8 @@
 """What a method costs per student update, counted on a small copy of it: in passes, and in flops.
 
 The count is linear in samples and in inner steps, so a method is run with batches and step counts made small
-and what was counted is scaled to the settings asked for. Warm-up rounds are not in it.
+and what was counted is scaled to the settings asked for. Warm-up rounds are not in it, nor what CMI's head
+does with a bank that has filled up. What a trial spends is counted as it runs, and lacks neither.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def flops_per_update(name: str, settings: Mapping[str, Any], task: Task, pair: t
     def problem() -> Problem:
         return toy_problem(teacher=pair[0], student=pair[1], task=task, rows=2)
 
-    batch = dict(settings).get("batch", 1)
+    cls = registry.methods.get(name)
+    batch = resolve(name, cls.HP, cls.PRESETS, settings).get("batch", 1)
     return float(_count(name, dict(settings), problem, lambda m: np.array([m.flops]))[0]) * batch
 
 

@@ -12,7 +12,8 @@ Departures, each a setting:
   * protocol=datafree: as CMI's repository (9e79fa9): other Adam, TV as means, whole-batch flips, pixels
     clamped after each step, 1,000 iterations for 400 steps of S, tau = 20, uniform labels.
 Ours: S is fed batches drawn with replacement from the pool, not shuffled passes over a folder of PNGs; pixels
-keep their bits (``pool_dtype=uint8`` floors them).
+keep their bits (``pool_dtype=uint8`` floors them); TV is that of the jittered view in both protocols (DataFree
+takes it before the roll, which differs at the seam).
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Settings(InversionHP):
         "best", "images kept: after the last step, or of least loss before it", choices=("after", "best")
     )
     lr_x: float = setting(0.05, "Adam rate of the pixels", low=0.0, space=log(1e-2, 0.5))
+    beta1_x: float = setting(0.9, "Adam's first beta for the pixels", low=0.0)
     beta2_x: float = setting(0.999, "Adam's second beta for the pixels", low=0.0)
     bn: float = weight(10.0, "bn: BatchNorm statistics", term="bn", space=log(0.01, 30))
     bn_first: float = setting(1.0, "weight of the first layer's statistics", low=0.0)
@@ -58,8 +60,8 @@ class Settings(InversionHP):
 
 
 _DATAFREE: dict[str, Any] = {
-    "s_steps": 400, "tau": 20.0, "g_steps": 1000, "targets": "random", "lr_x": 0.1, "beta2_x": 0.99,
-    "tv": 0.001, "tv_form": "mean", "jitter": 1 / 8, "flips": True, "clamp": True,
+    "s_steps": 400, "tau": 20.0, "g_steps": 1000, "targets": "random", "lr_x": 0.1, "beta1_x": 0.5,
+    "beta2_x": 0.99, "tv": 0.001, "tv_form": "mean", "jitter": 1 / 8, "flips": True, "clamp": True,
 }  # fmt: skip
 
 
@@ -82,7 +84,7 @@ class DeepInversion(Inversion):
         self._u = torch.randn(
             len(y), *problem.task.shape, generator=problem.rng, device=problem.compute.device
         ).requires_grad_()
-        self.opts["images"] = torch.optim.Adam([self._u], hp.lr_x, betas=(0.9, hp.beta2_x), fused=True)
+        self.opts["images"] = torch.optim.Adam([self._u], hp.lr_x, betas=(hp.beta1_x, hp.beta2_x), fused=True)
         return lambda: self._u * self.T.std + self.T.mean
 
     def step_I(self, terms: dict[str, Tensor]) -> Terms:

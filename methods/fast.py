@@ -62,7 +62,9 @@ class Settings(InversionHP):
     bn_momentum: float = setting(0.9, "m: share of earlier rounds in the statistics", low=0.0)
     oh: float = weight(0.4, "oh: cross-entropy with the label asked for", term="oh", space=log(0.01, 10))
     adv: float = weight(1.1, "adv: KL where S and T agree", term="adv", space=log(0.01, 10))
-    reset_l0: str = setting("proper", "first layer drawn anew late", choices=("off", "proper", "released"))
+    reset_l0: str = setting(
+        "proper", "first layer of the meta-generator drawn anew late", choices=("off", "proper", "released")
+    )
 
 
 class Fast(Inversion):
@@ -95,7 +97,8 @@ class Fast(Inversion):
     def begin(self, y: Tensor) -> Callable[[], Tensor]:
         """A copy of G, fresh z, fresh Adam."""
         hp, problem = self.hp, self.problem
-        if hp.reset_l0 != "off" and not self._was_reset and problem.clock.progress >= _RESET_AT:
+        late = hp.meta != "none" and problem.clock.progress >= _RESET_AT
+        if hp.reset_l0 != "off" and late and not self._was_reset:
             self._reset()
         G = self._adapting
         if hp.meta != "none":

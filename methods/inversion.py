@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from harness.compute import frozen
 from harness.config import log, setting, weight
+from harness.errors import DfkdError
 from harness.interface import NetSpec, Problem, Task, Terms
 from harness.views import augment
 from methods import losses, priors
@@ -142,6 +143,8 @@ class Inversion(Distiller):
         self, n: int, labels: Tensor | None, rng: torch.Generator
     ) -> tuple[Tensor, Tensor | None] | None:
         """Images of the pool, of the labels asked for where it has such."""
+        if not len(self.pool):
+            raise DfkdError("no image has been made yet: there is nothing to sample")
         held = self.pool.column("y").to(rng.device)
         index = torch.randint(len(held), (n,), generator=rng, device=rng.device)
         for k in () if labels is None else labels.unique():

@@ -1,6 +1,6 @@
 """What a round costs against the same round with the released code's wastes, as ratios of one run.
 
-    make bench          (or: python -m tests.bench_round [--methods cmi,fast] [--rounds 5] [--threads 1])
+    make bench          (or: python -m tests.bench_round --formula [--methods cmi,fast] [--rounds 5])
 
 WRN-40-2 -> WRN-16-1, 3 x 32 x 32, batch 64, fp32 and channels-last in both; the steps of the two halves
 stand in the authors' proportion (`ROWS`). What the wastes are: `tests.bench_released`. Both keep pixels in 8

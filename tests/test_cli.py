@@ -484,7 +484,11 @@ def test_methods_and_their_settings(dfkd):
     found = {m["name"]: m for m in dfkd("methods", "--json").json}
     assert found["kd"]["reference"] and not found["cpsc"]["reference"]
     assert found["kd"]["settings"]["tau"]["default"] == 4.0
-    assert found["cpsc"]["settings"]["beta"]["term"] == "bn" and "released" in found["cpsc"]["presets"]["fidelity"]
+    assert found["cpsc"]["settings"]["beta"]["term"] == "bn"
+    assert "released" in found["cpsc"]["presets"]["fidelity"]
+    # forwards / backwards of the reference's cost table for 6 steps of G to 5 of S
+    assert found["cpsc"]["passes"]["G"]["forward"] == pytest.approx(2.2)
+    assert found["noise"]["control"] and not found["cpsc"]["control"]
     assert all(not m["error"] for m in found.values())
     assert "temperature" in dfkd("methods", "kd").out
     assert "arXiv 1912.11006" in dfkd("methods").out

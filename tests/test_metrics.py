@@ -348,7 +348,8 @@ class TestEvaluate:
 
     def test_a_reference_makes_no_images_and_has_its_accuracy(self):
         numbers, unavailable, warnings = evaluate(evidence())
-        # on val one of two is right; a unit logit against three zeros has log p = 1 - log(e + 3) or -log(e + 3)
+        # on val one of two is right; of a unit logit against three zeros log p is 1 - log(e + 3), of a
+        # zero -log(e + 3)
         val = {"val_top1": 50.0, "val_nll": pytest.approx(math.log(math.e + 3) - 0.5, rel=1e-6)}
         assert numbers == {"top1": 60.0, "agreement": 80.0} | val
         blank = {"class_coverage", "class_entropy", "label_match", "spread", "fd_teacher"}
