@@ -12,8 +12,8 @@ Departures, each a setting:
   * protocol=datafree: as CMI's repository (9e79fa9): other Adam, TV as means, whole-batch flips, pixels
     clamped after each step, 1,000 iterations for 400 steps of S, tau = 20, uniform labels.
 Ours: S is fed batches drawn with replacement from the pool, not shuffled passes over a folder of PNGs; pixels
-keep their bits (``pool_dtype=uint8`` floors them); TV is that of the jittered view in both protocols (DataFree
-takes it before the roll, which differs at the seam).
+keep their bits (``pool_dtype=uint8`` floors them); TV is that of the jittered view in both protocols
+(DataFree takes it before the roll, which differs at the seam).
 """
 
 from __future__ import annotations

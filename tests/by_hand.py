@@ -9,8 +9,6 @@ from torch.nn.functional import pad
 
 from harness.check import TOY, toy_method, toy_problem
 
-torch.set_num_threads(1)  # networks this small only make threads wait for each other
-
 
 def stream(method):
     """The method's train stream as it stands, to be drawn from beside it."""
