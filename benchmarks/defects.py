@@ -34,9 +34,8 @@ AUDITS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
     "zskt": ("zskt", {}, {"teacher as student": {"rival": "teacher"}}),
     "dfq": ("dfq", {}, {"teacher as student": {"rival": "teacher"}}),
     "deepinversion": ("deepinversion", {}, {"best image aliased": {"keep": "after"}}),
-    "adi": ("adi", {}, {"best image aliased": {"keep": "after"}, "JS clamped": {"js": "clamped"}}),
+    "adi": ("adi", {}, {"JS clamped": {"js": "clamped"}}),
     "fast, k = 2": ("fast", {"g_steps": 2}, {"images before the last step": {"keep": "best"}}),
-    "cmi": ("cmi", {}, {"images before the last step": {"keep": "best"}}),
 }
 
 #: arms whose weight was searched: row -> settings; the first of each pair is the corrected one
@@ -85,7 +84,6 @@ GRID = Grid(
         "deepinversion": {"g_steps": 100, "s_steps": 60},
         "adi": {"g_steps": 100, "s_steps": 60},
         "fast": {"s_steps": 25, "warmup_rounds": 4},
-        "cmi": {"g_steps": 60, "s_steps": 60, "bank_draw": 256},
     },
     seeds=tuple(range(5)),
     budget=updates(300),
