@@ -12,6 +12,11 @@ Departures, each a setting:
   * bn_eps=0.8: theirs; it stands where momentum was probably meant. Kept.
   * opt_s=adam, lr_s=2e-3, lr_g=0.2, nz=100, batch=512, oh=1, a=0.1: their command for MNIST.
 Not kept, equal in value: weight gradients of T.
+
+Seen: on 8 x 8 digits (1,000 updates, five settings of both protocols) S stays between 79 and 89 % on val, where
+an untrained generator gives 86 %. One-hot, activation and balance are met by images far from the data, and
+nothing else pulls G on: no statistics, no opponent, no labels. On MNIST lr_g = 0.2 collapsed at batch 128 after
+700 rounds (all images one-hot and alike), 0.02 did not.
 """
 
 from __future__ import annotations

@@ -10,6 +10,9 @@ one generator and one student. Departures, each a setting:
   * tau=1: what runs; the scripts ask for 20, and a later line overwrites it.
   * rival=teacher: Fast-Datafree's defect; without the student the adversarial term is inert.
   * balance with the natural logarithm, as theirs; another re-implementation takes base 10.
+
+Seen: on digits 1,000 updates with final=sigmoid end at 84 % on val, with final=tanh_bn (G and S in train mode
+throughout) at 99 %.
 """
 
 from __future__ import annotations

@@ -12,6 +12,9 @@ rates half a cosine. Departures, each a setting:
   * rival=teacher: Fast-Datafree's defect; KL(t||t) has no gradient but rounding noise.
 Not kept, equal in value: the batch rendered anew in each of S's ten steps (G and z stand still; only G's
 running statistics, which nobody reads, would differ), the graph through G in S's steps.
+
+Seen: on digits 1,000 updates of the authors' protocol end at 51 % on val, made for 800,000; DataFree's with
+final=tanh_bn, S and G in train mode and G's rate falling too at 98 %.
 """
 
 from __future__ import annotations
