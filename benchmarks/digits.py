@@ -37,7 +37,7 @@ GRID = Grid(
     points=40,
     note=(
         "Hand-tuned, not the authors' settings, and not by equal effort: settings tried were 18 of cpsc (15 "
-        "of them looked at on test images, 3 on val), 10 of dafl and 10 of dfad (1 each on test images), 3 of "
+        "of them looked at on test images, 3 on val), 10 each of dafl and dfad (1 each on test images), 3 of "
         "zskt, 3 of dfq, one of deepinversion (adi has the same), cmi, fast, noise and untrained, all on val "
         "(90 images), one or two seeds each. Read the ranking accordingly."
     ),
