@@ -32,7 +32,9 @@ def test_the_example_joins_the_demo_without_an_edit(balanced):
     grid = grids.load(str(ROOT / "benchmarks/digits.py"))
     assert balanced in grid.rows()
     mine = [t for t in grid.trials() if t.method == balanced]
-    assert [t.seed for t in mine] == [0, 1, 2]
+    assert [t.seed for t in mine] == [0]
+    full = grids.override(grid, seeds=[0, 1, 2])
+    assert [t.seed for t in full.trials() if t.method == balanced] == [0, 1, 2]
     assert mine[0].settings["batch"] == 128  # the grid's common settings reach it
 
 

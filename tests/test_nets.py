@@ -293,11 +293,25 @@ def test_only_the_taps_asked_for_come_back_and_logits_stay_the_same() -> None:
     net, x = lively("wrn16_1", task), images(task)
     logits = net(x)
     assert isinstance(logits, Tensor)
-    for taps in ((), ("h",), ("maps",), ("bn",), ("h", "bn"), TAPS):
+    for taps in ((), ("h",), ("maps",), ("bn",), ("inputs",), ("h", "bn"), TAPS):
         out = net(x, taps=taps)
         out = out if isinstance(out, Out) else Out(out)
         assert torch.equal(out.logits, logits)
-        assert tuple(t for t in ("h", "maps", "bn") if getattr(out, t) is not None) == tuple(taps)
+        assert tuple(t for t in TAPS if getattr(out, t) is not None) == tuple(taps)
+
+
+def test_the_inputs_of_normalisations_come_with_and_without_their_statistics() -> None:
+    task = a_task(8)
+    net, x = lively("wrn16_1", task), images(task)
+    seen: list[Tensor] = []
+    layers = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    hooks = [m.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for m in layers]
+    bare, both = net(x, taps=("inputs",)), net(x, taps=("bn", "inputs"))
+    for hook in hooks:
+        hook.remove()
+    assert bare.bn is None and len(bare.inputs) == len(both.inputs) == len(layers)
+    for hooked, a, b in zip(seen, bare.inputs, both.inputs, strict=False):
+        assert torch.equal(hooked, a) and torch.equal(a, b)
 
 
 class _Ops(TorchDispatchMode):
@@ -371,7 +385,7 @@ def test_autocast_leaves_logits_features_and_statistics_in_fp32() -> None:
     exact = net(x, taps=("h", "bn"))
     with torch.autocast("cpu", torch.bfloat16):
         out = net(x, taps=("h", "bn"))
-    assert {t.dtype for s in out.bn for t in s} == {out.logits.dtype, out.h.dtype} == {torch.float32}
+    assert {t.dtype for s in out.bn for t in s[:4]} == {out.logits.dtype, out.h.dtype} == {torch.float32}
     assert not torch.equal(out.h, exact.h)
     torch.testing.assert_close(out.h, exact.h, rtol=0.1, atol=0.05)
     torch.testing.assert_close(out.bn[3].var, exact.bn[3].var, rtol=0.1, atol=0.05)
