@@ -34,7 +34,7 @@ class ADI(deepinversion.DeepInversion):
     HP = Settings
     TITLE = "Adaptive DeepInversion"
     PRESETS: ClassVar[Presets] = {
-        "protocol": {"datafree": {**deepinversion._DATAFREE, "adv": 1.0}},
+        "protocol": {"datafree": {**deepinversion.DATAFREE, "adv": 1.0}},
         "fidelity": {"released": {"keep": "after", "js": "clamped"}},
     }
     hp: Settings

@@ -14,9 +14,9 @@ Departures, each a setting:
 Not kept, equal in value: weight gradients of T.
 
 Seen: on digits, 1,000 updates, DataFree's protocol with final=tanh_bn and one seed, S ends at 87.7 % on test,
-where noise gives 88.1 and an untrained generator 93.2. One-hot, activation and balance are met by images
-far from the data, and nothing else pulls G on: no statistics, no opponent, no labels. On MNIST lr_g = 0.2 at
-batch 128 collapsed after 700 rounds, 0.02 did not.
+where noise gives 88.1 and an untrained generator 93.2. The likely cause, not proved: one-hot, activation and
+balance are met by images far from the data, and there is no other pull (statistics, opponent, labels). On
+MNIST lr_g = 0.2 at batch 128 collapsed after 700 rounds, 0.02 did not.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Settings(InversionHP):
     clamp: bool = setting(False, "pixels put back into [0, 1] after each step")
 
 
-_DATAFREE: dict[str, Any] = {
+DATAFREE: dict[str, Any] = {
     "s_steps": 400, "tau": 20.0, "g_steps": 1000, "targets": "random", "lr_x": 0.1, "beta1_x": 0.5,
     "beta2_x": 0.99, "tv": 0.001, "tv_form": "mean", "jitter": 1 / 8, "flips": True, "clamp": True,
 }  # fmt: skip
@@ -73,7 +73,7 @@ class DeepInversion(Inversion):
     PAPER = "Yin et al., CVPR 2020, arXiv 1912.08795"
     YEAR = 2020
     PRESETS: ClassVar[Presets] = {
-        "protocol": {"datafree": _DATAFREE},
+        "protocol": {"datafree": DATAFREE},
         "fidelity": {"released": {"keep": "after"}},
     }
     hp: Settings
