@@ -54,7 +54,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without the sign for plus-minus
     try:
-        app()
+        app(prog_name="dfkd")  # whatever started it: completion goes by this name
     except DfkdError as error:
         print(f"dfkd: {error}", file=sys.stderr)
         sys.exit(2)

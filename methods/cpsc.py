@@ -21,6 +21,11 @@ CIFAR-100. Defaults are that command's. Departures, each a setting; ``fidelity=r
 Kept as theirs: S stays in train mode while G is trained (``student_bn``), so its BatchNorm statistics absorb
 those batches. Not kept, equal in value: their weight gradients of T and S in the G step, the graph through G
 in the S step, BatchNorm statistics where nobody reads them.
+
+Seen: on MNIST, lenet5_bn, 600 updates: at a rate of S of 0.1, with alpha = 1 and beta = 0.1, the L2 term
+reached 180 and S answered one class for ever, likely dead: its last hidden layer has no BatchNorm. At 0.03
+it lived, with 15 % on val; alpha = 0.1, beta = 1 and 0.02 gave 59, still climbing. L2 on logits has no
+bound in a game.
 """
 
 from __future__ import annotations

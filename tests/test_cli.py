@@ -151,7 +151,7 @@ def test_version(dfkd):
 
 def test_a_persons_mistake_is_a_line_and_a_bug_a_traceback(dfkd, monkeypatch):
     def raises(error: BaseException) -> None:
-        def app() -> None:
+        def app(prog_name: str) -> None:
             raise error
 
         monkeypatch.setattr(cli, "app", app)
