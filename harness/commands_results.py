@@ -83,7 +83,7 @@ def report(
 @on_grid
 def measure(
     chosen: Chosen,
-    metrics: Annotated[str, typer.Option(help="Which metrics: a,b; every one by default.")] = "",
+    metrics: Annotated[str, typer.Option(help="Which metrics: a,b; by default those of a run.")] = "",
     out: Out = OUT,
     data_root: DataRoot = None,
     teachers: Teachers = None,
@@ -100,7 +100,7 @@ def measure(
     from harness.rundir import Dirs
     from harness.tracker import Tracker
 
-    names = check_names(grids.words(metrics))
+    names = check_names(grids.words(metrics), chosen.grid.metrics)
     tracker = None if no_mlflow else Tracker(tracking_uri, out, chosen.grid.name)
     done = [r for r in map(Dirs(out).run, chosen.trials) if r.status() == "done"]
     if not done:

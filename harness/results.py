@@ -85,11 +85,10 @@ class Results:
     def _note(self) -> str:
         grid, label = self.grid, self.grid.equal_cost
         if label is None:
-            return grid.note
-        spent = (
-            f"Equal cost: every row may spend what {label} spends in {grid.budgets.get(label, grid.budget)}."
-        )
-        return f"{spent} {grid.note}".strip()
+            return grid.notes()
+        own = dict.fromkeys(str(grid.budget_of(label, t, p)) for t in grid.tasks for p in grid.pairs)
+        spent = f"Equal cost: every row may spend what {label} spends in {' or '.join(own)}."
+        return f"{spent} {grid.notes()}".strip()
 
     def report(self, formats: Sequence[str] = ("html", "md", "csv")) -> dict[str, Path]:
         """Write the report under ``<out>/reports/<grid>/``.

@@ -175,7 +175,7 @@ def _row(
             row |= {"climb": end.rise, "climb_error": end.error, "climbing": end.climbing}
     row["reason"] = _reasons(cell)
     told = zip(done["warnings"], done["seed"], strict=True)
-    row["warnings"] = select.by_seed((w, str(seed)) for w, seed in told if w)
+    row["warnings"] = select.by_seed((w, str(seed)) for text, seed in told for w in text.split("; ") if w)
     unavailable: dict[str, str] = {}
     for text in done["unavailable"]:
         unavailable = (json.loads(text) if text else {}) | unavailable
