@@ -12,56 +12,17 @@ statistics need it, and are skipped with that reason on the plain pair. Budgets 
 batch 128.
 """
 
-from harness.config import Budget, Grid
-
-
-def updates(n: float) -> Budget:
-    """So many steps of the student."""
-    return Budget(amount=n, unit="student_updates")
-
+from benchmarks.settings import MNIST, TRIED_MNIST, updates
+from harness.config import Grid
 
 GRID = Grid(
     tasks=("mnist",),
     pairs=(("lenet5", "lenet5_half"), ("lenet5_bn", "lenet5_half_bn"), ("wrn16_2", "wrn16_1")),
     variants="all",
-    settings={
-        "*": {"batch": 128, "synthesis_batch": 128, "lr_s": 0.03},
-        "dafl": {
-            "nz": 100,
-            "oh": 1.0,
-            "a": 0.1,
-            "opt_s": "adam",
-            "lr_s": 2e-3,
-            "weight_decay": 0.0,
-            "schedule": "cosine",
-        },
-        "zskt": {
-            "protocol": "datafree",
-            "final": "tanh_bn",
-            "sample_mode": "train",
-            "student_bn": "train",
-            "g_schedule": "same",
-            "lr_s": 0.1,
-        },
-        "noise": {"lr_s": 0.1},
-        "untrained": {"lr_s": 0.1},
-        "dfad": {"schedule": "cosine", "beta1_g": 0.5},
-        "dfq": {"bn": 0.1, "s_steps": 5, "final": "tanh_bn", "sample_mode": "train", "student_bn": "train"},
-        "deepinversion": {"g_steps": 100, "s_steps": 100},
-        "adi": {"g_steps": 100, "s_steps": 100},
-        "cmi": {"g_steps": 60, "s_steps": 100, "bank_draw": 256},
-        "fast": {"g_steps": 5, "s_steps": 25, "warmup_rounds": 4, "lr_s": 0.2},
-        "cpsc": {"g_steps": 2, "s_steps": 5, "alpha": 0.1, "lr_s": 0.02},
-    },
+    settings=MNIST,
     seeds=(0,),
     precision="bf16",
-    note=(
-        "Settings of digits, hand-tuned there, at two rates of the student each, digits' own and 0.03: the "
-        "better on val (5,999 images, one seed) stands, for both pairs. The LeNets have no BatchNorm before "
-        "their last layers: a rate of 0.1 killed the students of kd and cpsc. cpsc had three tries more "
-        "(alpha, beta). DAFL has its authors' settings for MNIST but for lr_g and the batch, which had "
-        "twelve tries of up to 2,700 rounds, looked at on val."
-    ),
+    note=TRIED_MNIST,
     budget=updates(600),
     budgets={"dafl": updates(20_000)},
 )
