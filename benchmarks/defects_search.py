@@ -4,7 +4,8 @@ Run:    dfkd run benchmarks/defects_search.py; dfkd results benchmarks/defects_s
         and take per arm the value with the least ``val_nll`` (test columns are not looked at)
 Cost:   19 trials of CPSC, each half a minute on one core.
 
-Seed 100 is in no other grid. ``val`` are the 90 images that neither the teacher nor a student learns from.
+Seed 100 is in no other grid. ``val`` are 90 training images: the teacher has seen them,
+the data-free students have not.
 """
 
 from benchmarks.settings import DIGITS, updates

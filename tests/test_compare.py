@@ -7,7 +7,6 @@ import io
 import json
 import math
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from scipy.stats import norm
 
-from harness import cli, grids, sides
+from harness import grids, sides
 from harness.config import Budget, Trial
 from harness.errors import DfkdError
 from harness.frames import curves, frame
@@ -84,18 +83,6 @@ def a(tmp_path: Path) -> Path:
 @pytest.fixture
 def b(tmp_path: Path) -> Path:
     return tmp_path / "b"
-
-
-@pytest.fixture
-def dfkd(capsys, monkeypatch):
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dfkd", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return call
 
 
 class TestSameDeclaration:

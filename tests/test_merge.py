@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from harness import cli, merge, merge_copy
+from harness import merge, merge_copy
 from harness.cards import Card
 from harness.config import RECIPES
 from harness.errors import DfkdError
@@ -88,18 +87,6 @@ def b(tmp_path: Path) -> Path:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-@pytest.fixture
-def dfkd(capsys, monkeypatch):
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dfkd", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return call
 
 
 class TestCopying:
