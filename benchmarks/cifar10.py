@@ -10,49 +10,15 @@ Budgets are the authors' own, in student updates: DAFL 2000 x 120, DFAD 500 x 25
 600 x 250 (its CIFAR-100 command), the DataFree family 200 x 400. References and controls: 200 x 390 batches.
 """
 
-from harness.config import Budget, Grid
-
-
-def updates(n: float) -> Budget:
-    """So many steps of the student."""
-    return Budget(amount=n, unit="student_updates")
-
+from benchmarks.settings import BUDGETS, FAMILY, ROWS
+from harness.config import Grid
 
 GRID = Grid(
     tasks=("cifar10",),
     pairs=(("wrn40_2", "wrn16_1"), ("resnet34", "resnet18")),
-    variants={
-        "scratch": ("scratch", {}),
-        "kd": ("kd", {}),
-        "noise": ("noise", {}),
-        "untrained": ("untrained", {}),
-        "dafl": ("dafl", {}),
-        "dafl, DataFree": ("dafl", {"protocol": "datafree"}),
-        "zskt": ("zskt", {}),
-        "zskt, DataFree": ("zskt", {"protocol": "datafree"}),
-        "dfad": ("dfad", {}),
-        "dfad, DataFree": ("dfad", {"protocol": "datafree"}),
-        "deepinversion, DataFree": ("deepinversion", {"protocol": "datafree"}),
-        "adi, DataFree": ("adi", {"protocol": "datafree"}),
-        "dfq": ("dfq", {}),
-        "cmi": ("cmi", {}),
-        "fast": ("fast", {}),
-        "fast, no meta": ("fast", {"meta": "none"}),
-        "cpsc": ("cpsc", {}),
-        "cpsc released": ("cpsc", {"fidelity": "released"}),
-    },
+    variants=ROWS,
     seeds=(0, 1, 2),
-    budget=updates(80_000),
-    budgets={
-        "scratch": updates(78_000),
-        "kd": updates(78_000),
-        "noise": updates(78_000),
-        "untrained": updates(78_000),
-        "dafl": updates(240_000),
-        "zskt": updates(800_000),
-        "dfad": updates(125_000),
-        "cpsc": updates(150_000),
-        "cpsc released": updates(150_000),
-    },
+    budget=FAMILY,
+    budgets=BUDGETS,
     note=("Authors' settings; CPSC's are those of its CIFAR-100 command, DFQ's and CMI's those of one pair."),
 )

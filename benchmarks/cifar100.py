@@ -12,49 +12,15 @@ DAFL's weights are those of its CIFAR-100 command; ZSKT, DFAD, DeepInversion and
 CIFAR-100, so they have those for CIFAR-10.
 """
 
-from harness.config import Budget, Grid
-
-
-def updates(n: float) -> Budget:
-    """So many steps of the student."""
-    return Budget(amount=n, unit="student_updates")
-
+from benchmarks.settings import BUDGETS, DAFL_CIFAR100, FAMILY, ROWS
+from harness.config import Grid
 
 GRID = Grid(
     tasks=("cifar100",),
     pairs=(("wrn40_2", "wrn16_1"), ("resnet34", "resnet18")),
-    variants={
-        "scratch": ("scratch", {}),
-        "kd": ("kd", {}),
-        "noise": ("noise", {}),
-        "untrained": ("untrained", {}),
-        "dafl": ("dafl", {"oh": 0.5, "a": 0.1, "ie": 20.0}),
-        "dafl, DataFree": ("dafl", {"protocol": "datafree"}),
-        "zskt": ("zskt", {}),
-        "zskt, DataFree": ("zskt", {"protocol": "datafree"}),
-        "dfad": ("dfad", {}),
-        "dfad, DataFree": ("dfad", {"protocol": "datafree"}),
-        "deepinversion, DataFree": ("deepinversion", {"protocol": "datafree"}),
-        "adi, DataFree": ("adi", {"protocol": "datafree"}),
-        "dfq": ("dfq", {}),
-        "cmi": ("cmi", {}),
-        "fast": ("fast", {}),
-        "fast, no meta": ("fast", {"meta": "none"}),
-        "cpsc": ("cpsc", {}),
-        "cpsc released": ("cpsc", {"fidelity": "released"}),
-    },
+    variants=ROWS | {"dafl": ("dafl", DAFL_CIFAR100)},
     seeds=(0, 1, 2),
-    budget=updates(80_000),
-    budgets={
-        "scratch": updates(78_000),
-        "kd": updates(78_000),
-        "noise": updates(78_000),
-        "untrained": updates(78_000),
-        "dafl": updates(240_000),
-        "zskt": updates(800_000),
-        "dfad": updates(125_000),
-        "cpsc": updates(150_000),
-        "cpsc released": updates(150_000),
-    },
+    budget=FAMILY,
+    budgets=BUDGETS,
     note=("Authors' settings where they published any for this task, else those for CIFAR-10."),
 )

@@ -16,7 +16,8 @@ last) is read off the curves of all rows.
 
 from typing import Any
 
-from harness.config import Budget, Grid
+from benchmarks.settings import DIGITS, updates
+from harness.config import Grid
 
 #: base row -> (method, its settings, defect -> what switches it on)
 AUDITS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
@@ -48,11 +49,6 @@ SEARCHED: dict[str, dict[str, Any]] = {
 }
 
 
-def updates(n: float) -> Budget:
-    """So many steps of the student."""
-    return Budget(amount=n, unit="student_updates")
-
-
 #: student updates of a base row and of its defects; long enough to learn, short of the ceiling
 SPENT = {"cpsc": 500, "dfad": 600, "zskt": 400, "dfq": 400}
 
@@ -73,19 +69,7 @@ GRID = Grid(
         "cpsc, eta searched: double softmax": "cpsc, eta searched",
         "cpsc, alpha searched: log losses": "cpsc, alpha searched",
     },
-    settings={
-        "*": {"batch": 128, "synthesis_batch": 128},
-        "cpsc": {"g_steps": 2, "s_steps": 5, "alpha": 1.0, "beta": 0.1},
-        "dfad": {"schedule": "cosine", "lr_s": 0.3, "beta1_g": 0.5},
-        "zskt": {
-            "protocol": "datafree", "final": "tanh_bn", "sample_mode": "train", "student_bn": "train",
-            "g_schedule": "same",
-        },
-        "dfq": {"bn": 0.1, "s_steps": 5, "final": "tanh_bn", "sample_mode": "train", "student_bn": "train"},
-        "deepinversion": {"g_steps": 100, "s_steps": 60},
-        "adi": {"g_steps": 100, "s_steps": 60},
-        "fast": {"s_steps": 25, "warmup_rounds": 4},
-    },
+    settings=DIGITS | {name: {"g_steps": 100, "s_steps": 60} for name in ("deepinversion", "adi")},
     seeds=tuple(range(5)),
     budget=updates(300),
     budgets={
@@ -100,4 +84,4 @@ GRID = Grid(
         "(`defects_search`); eta = 0.05, of both arms, and alpha = 10, of the log losses, are ends of the "
         "range that was tried."
     ),
-)  # fmt: skip
+)

@@ -7,16 +7,17 @@ Cost:   19 trials of CPSC, each half a minute on one core.
 Seed 100 is in no other grid. ``val`` are the 90 images that neither the teacher nor a student learns from.
 """
 
-from harness.config import Budget, Grid
+from benchmarks.settings import DIGITS, updates
+from harness.config import Grid
 
-BASE = {"batch": 128, "g_steps": 2, "s_steps": 5, "beta": 0.1}
+BASE = {"batch": 128} | DIGITS["cpsc"]
 
 GRID = Grid(
     tasks=("digits",),
     pairs=(("wrn16_2", "wrn16_1"),),
     variants={
         **{
-            f"{ce}, eta {eta:g}": ("cpsc", BASE | {"ce": ce, "eta": eta, "alpha": 1.0})
+            f"{ce}, eta {eta:g}": ("cpsc", BASE | {"ce": ce, "eta": eta})
             for ce in ("logits", "softmax")
             for eta in (0.05, 0.2, 0.7, 2.0, 7.0)
         },
@@ -27,6 +28,6 @@ GRID = Grid(
         },
     },
     seeds=(100,),
-    budget=Budget(amount=500, unit="student_updates"),
+    budget=updates(500),
     points=10,
 )

@@ -12,44 +12,14 @@ statistics need it, and are skipped with that reason on the plain pair. Budgets 
 batch 128 after 700 rounds.
 """
 
-from harness.config import Budget, Grid
-
-
-def updates(n: float) -> Budget:
-    """So many steps of the student."""
-    return Budget(amount=n, unit="student_updates")
-
+from benchmarks.settings import MNIST, updates
+from harness.config import Grid
 
 GRID = Grid(
     tasks=("mnist",),
     pairs=(("lenet5", "lenet5_half"), ("lenet5_bn", "lenet5_half_bn"), ("wrn16_2", "wrn16_1")),
     variants="all",
-    settings={
-        "*": {"batch": 128, "synthesis_batch": 128},
-        "dafl": {
-            "nz": 100,
-            "oh": 1.0,
-            "a": 0.1,
-            "opt_s": "adam",
-            "lr_s": 2e-3,
-            "weight_decay": 0.0,
-            "schedule": "cosine",
-        },
-        "zskt": {
-            "protocol": "datafree",
-            "final": "tanh_bn",
-            "sample_mode": "train",
-            "student_bn": "train",
-            "g_schedule": "same",
-        },
-        "dfad": {"schedule": "cosine", "lr_s": 0.3, "beta1_g": 0.5},
-        "dfq": {"bn": 0.1, "s_steps": 5, "final": "tanh_bn", "sample_mode": "train", "student_bn": "train"},
-        "deepinversion": {"g_steps": 100, "s_steps": 100},
-        "adi": {"g_steps": 100, "s_steps": 100},
-        "cmi": {"g_steps": 60, "s_steps": 100, "bank_draw": 256},
-        "fast": {"g_steps": 5, "s_steps": 25, "warmup_rounds": 4},
-        "cpsc": {"g_steps": 2, "s_steps": 5, "alpha": 1.0, "beta": 0.1},
-    },
+    settings=MNIST,
     seeds=(0,),
     precision="bf16",
     budget=updates(600),

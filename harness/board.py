@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import diagnose
 from harness.rundir import DiskError, Run
 
 if TYPE_CHECKING:
@@ -144,4 +145,6 @@ def _told(run: Run, cause: str) -> str:
         return str((run.failure() or {}).get("reason", cause))
     top1, seconds = result["metrics"].get("top1"), result.get("cost", {}).get("seconds_total")
     shown = [f"top1 {top1:.2f}"] if top1 is not None else []
-    return "  ".join(shown + ([f"{seconds:.0f} s"] if seconds is not None else []))
+    shown += [f"{seconds:.0f} s"] if seconds is not None else []
+    names = diagnose.names_of(run.warnings())
+    return "  ".join([*shown, *([f"warning: {', '.join(names)}"] if names else [])])

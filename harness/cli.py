@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from harness import commands_catalog, commands_grid, commands_results, commands_teachers, commands_trial
+from harness import (
+    commands_catalog,
+    commands_folders,
+    commands_grid,
+    commands_results,
+    commands_search,
+    commands_study,
+    commands_teachers,
+    commands_trial,
+)
 from harness.errors import DfkdError
 
 app = typer.Typer(
@@ -39,10 +48,11 @@ def top(
 
 for command in (
     *(commands_grid.run, commands_grid.list_, commands_grid.status),
+    *(commands_study.ablate, commands_search.search),
     *(commands_results.results, commands_results.report, commands_results.measure, commands_results.sync),
     *(commands_trial.show, commands_trial.export, commands_results.ui),
     *(commands_catalog.methods, commands_catalog.tasks, commands_catalog.nets, commands_catalog.metrics),
-    commands_catalog.check,
+    *(commands_catalog.check, commands_folders.compare, commands_folders.merge),
 ):
     app.command(command.__name__.rstrip("_"))(command)
 app.add_typer(commands_teachers.app, name="teachers")

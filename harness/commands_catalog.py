@@ -186,14 +186,30 @@ def nets(as_json: Json = False) -> None:
 
 
 def metrics(as_json: Json = False) -> None:
-    """List the metrics: unit, which way is better, what each needs."""
+    """List the metrics: unit, which way is better, what each needs, which are taken only when asked for."""
     from harness.metrics.base import all_metrics
 
+    found = sorted(all_metrics().values(), key=lambda m: m.opt_in)
     rows = [
-        {"metric": m.name, "title": m.title, "unit": m.unit, "better": m.better, "needs": m.needs}
-        for m in all_metrics().values()
+        {
+            "metric": m.name,
+            "title": m.title,
+            "unit": m.unit,
+            "better": m.better,
+            "needs": m.needs,
+            "taken": "when asked for" if m.opt_in else "always",
+        }
+        for m in found
     ]
-    printing.dump(rows) if as_json else printing.table(rows)
+    if as_json:
+        printing.dump(rows)
+        return
+    printing.table(rows)
+    asked = ",".join(m.name for m in found if m.opt_in)
+    print(
+        f"\nto ask: `dfkd measure GRID --metrics {asked}` for trials that are done, "
+        "metrics=(...) in the grid for those to come"
+    )
 
 
 def check(

@@ -76,6 +76,7 @@ def run(
     printing.note(str(summary))
     if summary.interrupted:
         raise typer.Exit(130)
+    _tell_unmeasured(chosen, out)
     if tracker and not tracker.failed:
         complete(tracker, chosen, out, tracking_uri)
     found = Results(chosen.grid, chosen.trials, Dirs(out), out, teachers_dir)
@@ -96,6 +97,21 @@ def complete(tracker: Any, chosen: Chosen, out: Path, uri: str | None) -> None:
             tracker.sync(chosen.trials, Dirs(out))
         except DfkdError as error:
             printing.note(f"{error}; `dfkd sync` completes the record")
+
+
+def _tell_unmeasured(chosen: Chosen, out: Path) -> None:
+    """Say which of the grid's metrics finished trials lack: a grid that does not ask for them ran them."""
+    if not chosen.grid.metrics:
+        return
+    from harness.metrics.base import lacking
+    from harness.rundir import Dirs
+
+    lack = [lacking(result, chosen.grid.metrics) for t in chosen.trials if (result := Dirs(out).result(t))]
+    if names := list(dict.fromkeys(name for found in lack for name in found)):
+        printing.note(
+            f"{sum(map(bool, lack))} of {len(lack)} finished trials have no {', '.join(names)} yet: "
+            "`dfkd measure` on this grid takes them"
+        )
 
 
 def _download(tasks: tuple[str, ...], root: Path | None) -> None:
@@ -129,7 +145,8 @@ def _identity(trial: Trial) -> dict[str, Any]:
 
 @on_grid
 def status(chosen: Chosen, out: Out = OUT, as_json: Json = False) -> None:
-    """Say where each trial of a grid stands, and why those without a number have none."""
+    """Say where each trial of a grid stands, why those without a number have none, and what looks wrong."""
+    from harness import diagnose
     from harness.rundir import Dirs
 
     rows = []
@@ -143,11 +160,17 @@ def status(chosen: Chosen, out: Out = OUT, as_json: Json = False) -> None:
             "done": 100.0 if stands == "done" else round(100.0 * min(1.0, share), 1),
             "top1": curve[-1].get("top1") if curve else None,
             "reason": failure["reason"] if failure else "",
+            "warnings": diagnose.of_run(run),
         }
         rows.append(_identity(trial) | facts)
     if as_json:
         printing.dump(rows)
         return
-    printing.table([{("done %" if k == "done" else k): v for k, v in row.items()} for row in rows])
+    shown = [k for k in rows[0] if k != "warnings" or any(row[k] for row in rows)]
+    names = [{"warnings": diagnose.names_of(row["warnings"])} for row in rows]
+    told = [row | name for row, name in zip(rows, names, strict=True)]
+    printing.table([{("done %" if k == "done" else k): row[k] for k in shown} for row in told])
     counts = Counter(row["status"] for row in rows)
     print(f"\n{len(rows)} trials: " + ", ".join(f"{n} {name}" for name, n in counts.most_common()))
+    for line in diagnose.listed(chosen.trials, [row["warnings"] for row in rows]):
+        print(line)

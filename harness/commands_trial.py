@@ -60,10 +60,13 @@ def find(prefix: str, out: Path) -> Run:
 
 def show(trial: TrialId, out: Out = OUT, as_json: Json = False) -> None:
     """Show a trial: its settings, its curve, its numbers, or its failure with all detail."""
+    from harness import diagnose
+
     run = find(trial, out)
     status, curve, result, failure = run.status(), run.curve(), run.result(), run.failure()
     if as_json:
-        facts = {"status": status, "result": result, "failure": failure, "note": _note(run), "curve": curve}
+        facts: dict[str, Any] = {"status": status, "result": result, "failure": failure, "note": _note(run)}
+        facts |= {"warnings": diagnose.of_run(run), "curve": curve}
         printing.dump({"id": run.id, **run.trial.model_dump(mode="json"), **facts})
         return
     t = run.trial
@@ -78,7 +81,7 @@ def show(trial: TrialId, out: Out = OUT, as_json: Json = False) -> None:
         _curve(curve)
     for section in ("metrics", "unavailable", "spend", "cost", "provenance") if result else ():
         _pairs(section, (result or {}).get(section, {}))
-    for warning in (result or {}).get("warnings", ()):
+    for warning in diagnose.of_run(run):
         print(f"\nwarning: {warning}")
     if failure:
         print(f"\n{failure['kind']}: {failure['reason']}\n{failure['detail']}".rstrip())

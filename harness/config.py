@@ -245,7 +245,8 @@ def digest(value: Any) -> str:
 class Trial(Frozen):
     """One run: a method with resolved settings on one task, pair and seed.
 
-    ``cpus``, ``points`` and ``label`` do not enter the id: they change no number of the last point.
+    ``cpus``, ``points``, ``label`` and ``metrics`` do not enter the id: they change no number of the last
+    point.
     """
 
     task: str
@@ -267,16 +268,31 @@ class Trial(Frozen):
     label: str = ""
     points: int = Field(default=100, gt=0)
     cpus: int = Field(default=1, gt=0)
+    metrics: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
         """Hash of all that is declared and can change a number; needs no file."""
-        return digest(self.model_dump(mode="json", exclude={"label", "points", "cpus"}))
+        return digest(self.model_dump(mode="json", exclude={"label", "points", "cpus", "metrics"}))
 
     @property
     def cell(self) -> str:
         """For people: ``cpsc on digits wrn16_2->wrn16_1 seed 0``."""
         return f"{self.label or self.method} on {self.task} {self.teacher}->{self.student} seed {self.seed}"
+
+
+class On(Frozen):
+    """What a grid does otherwise on a task or a pair of networks.
+
+    Attributes:
+        settings: as `Grid.settings`, over those.
+        budget: of every row, over `Grid.budget` and `Grid.budgets`.
+        note: instead of `Grid.note`.
+    """
+
+    settings: dict[str, dict[str, Any]] = {}
+    budget: Budget | None = None
+    note: str = ""
 
 
 class Grid(Frozen):
@@ -287,6 +303,8 @@ class Grid(Frozen):
         variants: row label -> (method, settings); or "all", every registered method under its own name.
         settings: method -> settings for each of its variants; the key "*" reaches every method that has
             such a setting. A variant's own settings win over the method's, those over "*".
+        on: ``task``, ``teacher:student`` or ``task teacher:student`` -> what holds there; a task's wins over
+            a pair's, that of both over either.
         budgets: row label -> a budget other than ``budget``.
         row_seeds: row label -> seeds other than ``seeds``.
         equal_cost: a row; every row gets, in flops, what this one spends under its own budget in student
@@ -294,6 +312,7 @@ class Grid(Frozen):
         unlisted: rows that are not run, for ``equal_cost`` to name.
         contrasts: row label -> the row it is measured against, seed by seed, in the report.
         imported: teacher digest (`dfkd teachers import` prints it) instead of recipe and seed.
+        metrics: opt-in metrics that its trials take beyond the ordinary ones; ``dfkd metrics`` lists them.
         note: how settings that are not the authors' were found; stands in the report.
     """
 
@@ -302,6 +321,7 @@ class Grid(Frozen):
     pairs: tuple[tuple[str, str], ...] = Field(min_length=1)
     variants: Literal["all"] | dict[str, tuple[str, dict[str, Any]]] = "all"
     settings: dict[str, dict[str, Any]] = {}
+    on: dict[str, On] = {}
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     row_seeds: dict[str, tuple[int, ...]] = {}
     teacher_seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
@@ -317,6 +337,7 @@ class Grid(Frozen):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
     compile: bool = False
+    metrics: tuple[str, ...] = ()
     note: str = ""
 
     @field_validator("seeds", "teacher_seeds", mode="before")
@@ -334,6 +355,27 @@ class Grid(Frozen):
         from harness import registry
 
         return {name: (name, {}) for name in registry.methods.available()}
+
+    def notes(self) -> str:
+        """The note of its tasks and pairs; where they have different ones, each with the cells it is of."""
+        told: dict[str, list[str]] = {}
+        for task in self.tasks:
+            for pair in self.pairs:
+                own = [part.note for part in self._on(task, pair) if part.note]
+                told.setdefault(own[-1] if own else self.note, []).append(f"{task} {':'.join(pair)}")
+        if len(told) == 1:
+            return next(iter(told))
+        return " ".join(f"{', '.join(cells)}: {note}" for note, cells in told.items() if note)
+
+    def budget_of(self, label: str, task: str, pair: tuple[str, str]) -> Budget:
+        """What a row may spend in a cell, equal cost apart."""
+        own = [part.budget for part in self._on(task, pair) if part.budget]
+        return own[-1] if own else self.budgets.get(label, self.budget)
+
+    def _on(self, task: str, pair: tuple[str, str]) -> list[On]:
+        """What `on` says of a cell, the most special last."""
+        keys = (":".join(pair), task, f"{task} {':'.join(pair)}")
+        return [self.on[key] for key in keys if key in self.on]
 
     def trials(self) -> list[Trial]:
         """Every trial of the grid, in the order of its rows.
@@ -360,17 +402,29 @@ class Grid(Frozen):
                     raise unknown("row in contrasts", each, rows)
             if label == base:
                 raise DfkdError(f"contrasts: row {label!r} is measured against itself")
+        if self.metrics:
+            from harness.metrics.base import chosen
+
+            chosen(self.metrics)  # raises for one nobody knows
         methods = [m for m, _ in rows.values()]
-        for key in self.settings:
+        for key in {*self.settings, *(k for part in self.on.values() for k in part.settings)}:
             if key != "*" and key not in methods and key not in registry.methods.names():
                 raise unknown("method in settings", key, [*methods, "*"])
+        for key in self.on:
+            head, _, last = key.rpartition(" ")
+            of_pair = last.count(":") == 1 and not last.startswith("folder:")
+            for net in last.split(":") if of_pair else ():
+                registry.nets.check(net)
+            if head or not of_pair:
+                version(head if of_pair else key)
         for pair in self.pairs:
             for net in pair:
                 registry.nets.check(net)
-        resolved = {label: self._resolve(*row) for label, row in rows.items()}
         for task in self.tasks:
             task_version, recipe_ = version(task), recipe(self.teacher_recipe, task)
             for teacher, student in self.pairs:
+                on = self._on(task, (teacher, student))
+                resolved = {label: self._resolve(*row, on) for label, row in rows.items()}
                 equal = self._equal(rows, task, (teacher, student))
                 for label, (method, _) in rows.items():
                     cls = registry.methods.get(method)
@@ -387,7 +441,7 @@ class Grid(Frozen):
                                 recipe=recipe_,
                                 teacher_seed=teacher_seed,
                                 teacher_digest=self.imported,
-                                budget=equal or self.budgets.get(label, self.budget),
+                                budget=equal or self.budget_of(label, task, (teacher, student)),
                                 precision=self.precision,
                                 channels_last=self.channels_last,
                                 compile=self.compile,
@@ -395,6 +449,7 @@ class Grid(Frozen):
                                 label=label,
                                 points=self.points,
                                 cpus=self.cpus_per_trial,
+                                metrics=self.metrics,
                             )
 
     def _equal(
@@ -411,7 +466,7 @@ class Grid(Frozen):
         known = {*rows, *self.unlisted, *registry.methods.names()}
         if label not in known:
             raise unknown("row in equal_cost", label, known)
-        budget = self.budgets.get(label, self.budget)
+        budget = self.budget_of(label, task, pair)
         if budget.unit == "flops":
             return budget
         if budget.unit == "rounds":
@@ -420,16 +475,28 @@ class Grid(Frozen):
                 "since how many updates a round has is the method's own affair"
             )
         method, own = {**self.unlisted, **rows}.get(label, (label, {}))
-        flops = flops_per_update(method, self._resolve(method, own), describe(task), pair) * budget.amount
+        settings = self._resolve(method, own, self._on(task, pair))
+        flops = flops_per_update(method, settings, describe(task), pair) * budget.amount
         return Budget(amount=float(f"{flops:.4g}"), unit="flops")
 
-    def _resolve(self, method: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    def given(self, method: str, own: Mapping[str, Any], task: str, pair: tuple[str, str]) -> dict[str, Any]:
+        """What the grid says of a method's settings in a cell, a row's ``own`` over the rest."""
+        return self._given(method, own, self._on(task, pair))
+
+    def _given(self, method: str, own: Mapping[str, Any], on: Iterable[On]) -> dict[str, Any]:
+        from harness import registry
+
+        known = settings_of(registry.methods.get(method).HP)
+        given: dict[str, Any] = {}
+        for part in (self.settings, *(each.settings for each in on)):
+            given |= {k: v for k, v in part.get("*", {}).items() if k in known} | part.get(method, {})
+        return given | dict(own)
+
+    def _resolve(self, method: str, own: Mapping[str, Any], on: Iterable[On]) -> dict[str, Any]:
         from harness import registry
 
         cls = registry.methods.get(method)
-        known = settings_of(cls.HP)
-        common = {k: v for k, v in self.settings.get("*", {}).items() if k in known}
-        return resolve(method, cls.HP, cls.PRESETS, common | self.settings.get(method, {}) | dict(own))
+        return resolve(method, cls.HP, cls.PRESETS, self._given(method, own, on))
 
 
 def seed_for(seed: int, stream: str) -> int:

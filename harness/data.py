@@ -210,10 +210,25 @@ def load(name: str, root: Path | None = None, download: bool = False) -> TaskDat
             raise DfkdError(
                 f"task {name!r}: {split} has {len(there)} distinct labels, not each of 0 to {task.K - 1}"
             )
-    held = np.flatnonzero(_stratified(y, 0.1, seed=2))
+    held = np.flatnonzero(_held_out(y))
     digest = digests.remembered(name, files, arrays)
     x_val = digests.keep(f"{digest} val", (len(held), *task.shape), (x[i] for i in held))
     return TaskData(task, Split(x, y), Split(x_val, y[held]), Split(x_test, y_test), digest)
+
+
+def without_val(data: TaskData) -> Split:
+    """The training images that are not in ``val``: a reference's while its settings are tuned."""
+    import numpy as np
+
+    rest = np.flatnonzero(~_held_out(np.asarray(data.train.labels)))
+    shape = (len(rest), *data.task.shape)
+    images = digests.keep(f"{data.digest} rest", shape, (data.train.images[i] for i in rest))
+    return Split(images, data.train.labels[rest])
+
+
+def _held_out(labels: np.ndarray) -> np.ndarray:
+    """Mask of the training images that are ``val``."""
+    return _stratified(labels, 0.1, seed=2)
 
 
 def _stratified(labels: np.ndarray, share: float, seed: int) -> np.ndarray:

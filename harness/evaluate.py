@@ -149,10 +149,15 @@ def evidence(
     samples: dict[str, np.ndarray] | None,
     spend: dict[str, Any],
     inception: Path | None,
+    data_root: Path | None = None,
 ) -> Evidence:
     """Everything a metric may look at; the examiner has seen the student."""
     data = examiner.data
     val_logits, _ = logits_and_features(student, data.val, examiner.compute)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return logits_and_features(student, images, examiner.compute)[0].numpy()
+
     return Evidence(
         task=data.task,
         labels=examiner.labels.numpy(),
@@ -168,6 +173,8 @@ def evidence(
         cache=cache_dir(),
         val_labels=np.asarray(data.val.labels),
         val_logits=val_logits.numpy(),
+        predict=predict,
+        data_root=data_root,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from harness.config import Budget, Grid, Trial, one_line, settings_of
 from harness.errors import DfkdError, unknown
 
 _T = TypeVar("_T")
+_GRID = re.compile(rb"^GRID\b", re.MULTILINE)
 
 
 class Set(NamedTuple):
@@ -27,8 +29,8 @@ class Set(NamedTuple):
 
 
 def known() -> list[str]:
-    """Names of the grids in ``benchmarks/``."""
-    return sorted(p.stem for f in _folders() for p in f.glob("*.py") if p.stem != "__init__")
+    """Names of the grids in ``benchmarks/``: its files that define GRID."""
+    return sorted(p.stem for f in _folders() for p in f.glob("*.py") if _GRID.search(p.read_bytes()))
 
 
 def _folders() -> list[Path]:
@@ -140,12 +142,15 @@ def override(
     contrasts = dict(grid.contrasts)
     if budget is not None:
         changes["budget"], budgets = budget, {}
+        changes["on"] = {k: part.model_copy(update={"budget": None}) for k, part in grid.on.items()}
     if methods or sets:
         rows = {label: (label, row) for label, row in _picked(grid, methods).items()}
         if sets:
             rows = _multiplied(rows, sets)
         anchor = equal_cost or grid.equal_cost  # its settings and budget are asked for even without a row
         kept = {method for _, (method, _) in rows.values()} | {anchor}
+        if grid.variants != "all" and anchor in grid.variants:
+            kept.add(grid.variants[anchor][0])
         changes["variants"] = {label: row for label, (_, row) in rows.items()}
         changes["settings"] = {k: v for k, v in grid.settings.items() if k == "*" or k in kept}
         if anchor and grid.variants != "all" and anchor in grid.variants:

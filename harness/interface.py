@@ -264,6 +264,14 @@ class Method(ABC):
         """Why this cell stays blank, or None; answers without any weight file."""
         return None
 
+    @classmethod
+    def cautions(cls, hp: Any, task: Task, t_spec: NetSpec, s_spec: NetSpec) -> list[str]:
+        """What a reader of this cell's number should know, one line each; answers without any weight file.
+
+        Each begins with a name of `harness.diagnose.SIGNATURES` and a colon, as `width_mismatch` does.
+        """
+        return []
+
     def round(self) -> Terms:
         """One synthesize and one distill; override for another order."""
         return prefixed("G", self.synthesize()) | prefixed("S", self.distill())
@@ -395,6 +403,25 @@ class Reference(Method):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Back to that position."""
         self.images.load(state["images"])
+
+
+def width_mismatch(t_spec: NetSpec, s_spec: NetSpec, bridge: str = "") -> str | None:
+    """What to say where a method compares the features ``h`` of T and S, which differ in width.
+
+    Args:
+        t_spec: the teacher's.
+        s_spec: the student's.
+        bridge: what maps one to the other and how it is trained; "" for nothing, a reason to `Method.skip`.
+
+    Returns:
+        A line for `Method.cautions` or `Method.skip`; None where the widths are equal.
+    """
+    if t_spec.width == s_spec.width:
+        return None
+    return (
+        f"feature-width mismatch: the feature of {s_spec.name} has {s_spec.width} numbers, that of "
+        f"{t_spec.name} {t_spec.width}: {bridge or 'nothing maps one to the other'}"
+    )
 
 
 def prefixed(phase: str, terms: Mapping[str, Tensor]) -> Terms:

@@ -11,11 +11,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from harness import diagnose
 from harness.compute import own_globals
 from harness.config import seed_for
-from harness.errors import DfkdError, unknown
+from harness.errors import DfkdError
 from harness.evaluate import Examiner, draw_samples, evidence, how_many
-from harness.metrics.base import all_metrics, evaluate
+from harness.metrics.base import chosen, evaluate
 from harness.rundir import Run
 from harness.trial import Job, build
 
@@ -59,32 +60,29 @@ def measure(
             _same_student(seen["top1"], result["metrics"].get("top1"), len(job.data.test))
             n = how_many(inception, len(job.data.test))
             drawn = draw_samples(job.method, run.trial.seed, n, examiner)
-            numbers, unavailable, warnings = evaluate(
-                evidence(examiner, job.method.S, drawn[0] if drawn else None, result["spend"], inception),
-                names,
-            )
-        metrics = result["metrics"] | numbers
+            samples = drawn[0] if drawn else None
+            ev = evidence(examiner, job.method.S, samples, result["spend"], inception, data_root)
+            numbers, unavailable, warnings = evaluate(ev, names)
+            metrics = result["metrics"] | numbers
+            shown = diagnose.after(ev, metrics, run.curve(), job.method.USES_DATA)
         reasons = result.get("unavailable", {}) | unavailable
         changed = {
             "metrics": metrics,
             "unavailable": {k: v for k, v in reasons.items() if k not in metrics},
-            "warnings": list(dict.fromkeys([*result.get("warnings", ()), *warnings])),
+            "warnings": diagnose.renewed(result.get("warnings", ()), [*job.cautions, *warnings, *shown]),
         }
         run.write_json("result.json", result | changed)
     return numbers, unavailable
 
 
-def check_names(names: Sequence[str]) -> list[str]:
-    """The names, or every metric's for none.
+def check_names(names: Sequence[str], asked: Sequence[str] = ()) -> list[str]:
+    """The names; for none, those of every metric a trial takes, and those its grid asks for.
 
     Raises:
         DfkdError: for an unknown one.
     """
-    known = all_metrics()
-    for name in names:
-        if name not in known:
-            raise unknown("metric", name, known)
-    return list(names or known)
+    every = chosen([*asked, *names])
+    return list(names) or every
 
 
 def _same_origin(job: Job, provenance: dict[str, Any]) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness import preflight
 from harness.attempt import Errand, attempt, ensure_teacher, in_a_line
 from harness.board import Board
 from harness.rundir import Busy, DiskError, Run
+from harness.rungs import Climb
 
 if TYPE_CHECKING:
     from harness.config import Trial
+    from harness.search import Search
 
 #: a trial that a dying process held is taken by the next pass
 _PASSES = 5
@@ -98,6 +100,31 @@ def tell_teacher(board: Board, trial: Trial, line: str) -> None:
     """Pass on what a teacher job returned."""
     if line:
         board.say(f"teacher {trial.teacher} on {trial.task}: {line}")
+
+
+class _Stop(BaseException):
+    """Ends a trial from within, as Tune does: no failure, so no ``except Exception`` may take it for one."""
+
+
+def search_here(search: Search, errand: Errand) -> None:
+    """The trials of a search, one after the other, without Ray; stopped early by the same rule."""
+    while trial := search.ask():
+        climb = Climb(search.goal.eta, search.goal.by)
+        outcome, cause = "", ""
+
+        def point(row: Mapping[str, Any], id: str = trial.id, climb: Climb = climb) -> None:
+            search.row(id, row)
+            judged = climb(row)
+            if judged and search.rungs.stops(id, int(judged["rung"]), judged["score"]):
+                raise _Stop
+
+        try:
+            outcome = attempt(errand, search.runs[trial.id], partial(search.started, trial.id), point)
+        except _Stop:
+            outcome = "stopped"
+        except Exception as error:  # noqa: BLE001 - the machine's, recorded: the others go on
+            cause = in_a_line(error)
+        search.ended(trial.id, outcome, cause)
 
 
 def in_this_process(errand: Errand, gpus: float) -> Engine:

@@ -2,7 +2,8 @@
 
 ``<out>/trials/<id>/`` holds ``trial.json``, ``lock``, ``curve.jsonl``, ``checkpoint/``, ``final/``,
 ``samples.npz``, ``confusion.npy``, ``predictions.npz`` (of the test split: ``y`` the labels, ``s`` the
-student's arg-max at the last point), ``failure.json``, and ``result.json``, which comes last and whole.
+student's arg-max at the last point), ``warnings.json`` (known before the first step), ``failure.json``, and
+``result.json``, which comes last and whole.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -37,104 +39,28 @@ class Busy(DfkdError):
     """Somebody else is running the trial."""
 
 
-class Run:
-    """The directory of one trial under ``out``; cheap to make, touches nothing until asked.
+class Kept:
+    """What a trial directory holds, read alone: by its files, without knowing what the trial declares.
 
-    Only who holds `lock` may call `prepare`, `append`, `cut` and `finish`.
+    So it reads what another version of this package wrote. The id is the directory's name.
     """
 
-    def __init__(self, out: Path, trial: Trial) -> None:
-        """Name the directory; makes none."""
-        self.trial, self.id = trial, trial.id
-        self.path = Path(out).absolute() / "trials" / self.id
+    def __init__(self, path: Path) -> None:
+        """Name the directory; reads nothing yet."""
+        self.path, self.id = Path(path).absolute(), Path(path).name
         self._locked = False
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the trial while it runs; the operating system lets go when the process dies.
-
-        Raises:
-            Busy: when somebody else holds it.
-            DiskError: when the directory cannot be made or the lock file not be opened.
-        """
-        with _writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = _file_lock(self.path)
-            try:
-                lock.acquire(timeout=_PATIENCE, poll_interval=0.01)
-            except Timeout:
-                raise Busy(f"trial {self.id} ({self.trial.cell}) is running elsewhere") from None
-        self._locked = True
-        try:
-            yield
-        finally:
-            self._locked = False
-            lock.release()
-
-    def prepare(self) -> None:
-        """Write ``trial.json``, forget an earlier failure, sweep what a killed writer left."""
-        with _writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            for left in self.path.glob(".*.tmp"):
-                left.unlink(missing_ok=True)
-            (self.path / "failure.json").unlink(missing_ok=True)
-        self.write_json("trial.json", {"id": self.id, **self.trial.model_dump(mode="json")})
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add a point to the curve.
-
-        Args:
-            row: at least ``point`` (int); the rest are numbers.
-        """
-        path = self.path / "curve.jsonl"
-        with _writing(path):
-            if _torn(path):
-                self.cut(len(self.curve()))  # a line torn by a kill would swallow this one
-            with path.open("ab") as file:
-                file.write(json.dumps(row).encode() + b"\n")
 
     def curve(self) -> list[dict[str, Any]]:
         """Every whole row so far; what follows a torn line was never promised."""
-        rows: list[dict[str, Any]] = []
-        with suppress(FileNotFoundError), (self.path / "curve.jsonl").open("rb") as file:
-            for line in file:
-                row = _parse(line) if line.endswith(b"\n") else None
-                if row is None:
-                    break
-                rows.append(row)
-        return rows
-
-    def cut(self, n: int) -> int:
-        """Keep the first ``n`` rows of the curve, atomically.
-
-        Returns:
-            How many rows there are now: fewer than ``n`` when the curve was shorter.
-        """
-        rows = self.curve()[:n]
-        self._write("curve.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode())
-        return len(rows)
-
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Write ``result.json``: from here on the trial is done; drops checkpoint and failure."""
-        self.write_json("result.json", result)
-        with _writing(self.path):
-            (self.path / "failure.json").unlink(missing_ok=True)
-            shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
-
-    def fail(self, kind: Kind, reason: str, detail: str = "") -> None:
-        """Record why there is no result.
-
-        Args:
-            kind: see `Kind`.
-            reason: one line for tables.
-            detail: a traceback, for `dfkd show`.
-        """
-        if kind not in get_args(Kind):
-            raise ValueError(f"failure kind {kind!r} is none of {get_args(Kind)}")
-        with _writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        line = " ".join(reason.replace("\0", "").split())
-        self.write_json("failure.json", {"kind": kind, "reason": line, "detail": detail.replace("\0", "")})
+        try:
+            lines = (self.path / "curve.jsonl").read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+        with suppress(ValueError):  # all at once takes half the time
+            rows = json.loads(b"[" + b",".join(lines) + b"]")
+            if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
+                return list(rows)
+        return list(takewhile(lambda row: row is not None, map(_parse, lines)))  # type: ignore[arg-type]
 
     def status(self) -> Status:
         """Where the trial stands, ``running`` included: its lock is held by somebody else."""
@@ -169,6 +95,110 @@ class Run:
             return {"kind": "infra", "reason": reason, "detail": str(self.path / "result.json")}
         return None
 
+    def warnings(self) -> list[str]:
+        """Of the result; until there is one, what was known before the first step (`Run.warn`)."""
+        found = self.result() or _read(self.path / "warnings.json") or {}
+        return [str(w) for w in found.get("warnings", ())]
+
+    def _own_failure(self) -> dict[str, Any] | None:
+        found = _read(self.path / "failure.json")
+        return found if found and {"kind", "reason", "detail"} <= found.keys() else None
+
+
+class Run(Kept):
+    """The directory of one trial under ``out``; cheap to make, touches nothing until asked.
+
+    Only who holds `lock` may call `prepare`, `append`, `cut` and `finish`.
+    """
+
+    def __init__(self, out: Path, trial: Trial) -> None:
+        """Name the directory; makes none."""
+        super().__init__(Path(out) / "trials" / trial.id)
+        self.trial = trial
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the trial while it runs; the operating system lets go when the process dies.
+
+        Raises:
+            Busy: when somebody else holds it.
+            DiskError: when the directory cannot be made or the lock file not be opened.
+        """
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = _file_lock(self.path)
+            try:
+                lock.acquire(timeout=_PATIENCE, poll_interval=0.01)
+            except Timeout:
+                raise Busy(f"trial {self.id} ({self.trial.cell}) is running elsewhere") from None
+        self._locked = True
+        try:
+            yield
+        finally:
+            self._locked = False
+            lock.release()
+
+    def prepare(self) -> None:
+        """Write ``trial.json``, forget earlier failures and warnings, sweep what a killed writer left."""
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            for left in self.path.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+            for old in ("failure.json", "warnings.json"):
+                (self.path / old).unlink(missing_ok=True)
+        self.write_json("trial.json", {"id": self.id, **self.trial.model_dump(mode="json")})
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a point to the curve.
+
+        Args:
+            row: at least ``point`` (int); the rest are numbers.
+        """
+        path = self.path / "curve.jsonl"
+        with _writing(path):
+            if _torn(path):
+                self.cut(len(self.curve()))  # a line torn by a kill would swallow this one
+            with path.open("ab") as file:
+                file.write(json.dumps(row).encode() + b"\n")
+
+    def cut(self, n: int) -> int:
+        """Keep the first ``n`` rows of the curve, atomically.
+
+        Returns:
+            How many rows there are now: fewer than ``n`` when the curve was shorter.
+        """
+        rows = self.curve()[:n]
+        self._write("curve.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode())
+        return len(rows)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write ``result.json``: from here on the trial is done; drops checkpoint and failure."""
+        self.write_json("result.json", result)
+        with _writing(self.path):
+            for old in ("failure.json", "warnings.json"):
+                (self.path / old).unlink(missing_ok=True)
+            shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Keep what is known before the first step, until a result says it."""
+        if warnings:
+            self.write_json("warnings.json", {"warnings": list(warnings)})
+
+    def fail(self, kind: Kind, reason: str, detail: str = "") -> None:
+        """Record why there is no result.
+
+        Args:
+            kind: see `Kind`.
+            reason: one line for tables.
+            detail: a traceback, for `dfkd show`.
+        """
+        if kind not in get_args(Kind):
+            raise ValueError(f"failure kind {kind!r} is none of {get_args(Kind)}")
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        line = " ".join(reason.replace("\0", "").split())
+        self.write_json("failure.json", {"kind": kind, "reason": line, "detail": detail.replace("\0", "")})
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the directory atomically."""
         self._write(name, (json.dumps(value, indent=1) + "\n").encode())
@@ -190,10 +220,6 @@ class Run:
                 new.replace(path)
             finally:
                 new.unlink(missing_ok=True)
-
-    def _own_failure(self) -> dict[str, Any] | None:
-        found = _read(self.path / "failure.json")
-        return found if found and {"kind", "reason", "detail"} <= found.keys() else None
 
 
 class Dirs:
@@ -265,6 +291,35 @@ def held(path: Path) -> bool:
         return False
     lock.release()
     return False
+
+
+@contextmanager
+def holding(path: Path, *, make: bool = False) -> Iterator[None]:
+    """Hold the lock of a trial directory as it lies, so that nobody runs or measures there meanwhile.
+
+    Where there is no lock file nobody ever ran, and in a store that one may only read nobody can.
+
+    Args:
+        path: the directory.
+        make: make a lock file where there is none.
+
+    Raises:
+        Busy: when somebody else holds it.
+    """
+    if not (path / "lock").exists() and not make:
+        yield
+        return
+    lock = _file_lock(path)
+    try:
+        lock.acquire(timeout=_PATIENCE, poll_interval=0.01)
+    except Timeout:
+        raise Busy(f"trial {path.name} in {path.parent.parent} is running") from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _file_lock(path: Path) -> FileLock:

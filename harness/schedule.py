@@ -1,7 +1,8 @@
-"""Runs what is missing of a grid: in this process, or mapped over a machine or a cluster by Ray Tune.
+"""Runs what is missing of a grid or a search: in this process, or mapped over a cluster by Ray Tune.
 
 Tune only maps: each of its runs is fresh, only trial ids go through it, and what a trial has done is in
-its directory. Resuming is the harness's own (`harness.passes`). The only home of ray, imported late.
+its directory; of a search it also stops trials early. Resuming is the harness's own (`harness.passes`,
+`harness.search`). The only home of ray, imported late, and as long as that makes it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -27,11 +29,20 @@ from harness import preflight
 from harness.attempt import Errand, attempt, ensure_teacher, in_a_line
 from harness.board import Board, Summary
 from harness.errors import DfkdError
-from harness.passes import Engine, in_this_process, run_passes, tell_teacher, wait_for_orphans
+from harness.passes import (
+    Engine,
+    in_this_process,
+    run_passes,
+    search_here,
+    tell_teacher,
+    wait_for_orphans,
+)
+from harness.rungs import Climb
 
 if TYPE_CHECKING:
     from harness.config import Trial
     from harness.progress import Progress
+    from harness.search import Search
     from harness.tracker import Tracker
 
 #: tries of a trial within one run, beyond the first, when its worker or node dies
@@ -47,6 +58,7 @@ _ENV = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a share of a GPU sees none
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # only what comes to a rung is judged
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # nobody restores it
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
@@ -127,6 +139,45 @@ def run_trials(
         finally:
             board.close(cause)  # after Ray: no worker writes any more
     return board.summary(time.monotonic() - began, interrupted)
+
+
+def run_search(
+    search: Search, errand: Errand, workers: int | None, gpus_per_trial: float, address: str | None
+) -> bool:
+    """Run the trials that a search asks for, its teacher first; arguments as `run_trials` takes them.
+
+    Returns:
+        Whether Ctrl-C or SIGTERM ended it early.
+
+    Raises:
+        DfkdError: for what can never work, or a teacher that cannot be had.
+    """
+    cause, one = "", [search.goal.start]
+    preflight.reachable(address)
+
+    def have_teacher(engine: Engine) -> None:
+        if reasons := engine.teachers(search, one):
+            raise DfkdError(f"no teacher: {reasons[0]}")
+
+    try:
+        if workers == 0:
+            engine = in_this_process(errand, gpus_per_trial)
+            with _sigterm_as_ctrl_c():
+                have_teacher(engine)
+                search_here(search, errand)
+        else:
+            with _on_ray(errand, workers, gpus_per_trial, address, one) as engine, _sigterm_as_ctrl_c():
+                have_teacher(engine)
+                room = _room(one, gpus_per_trial)
+                _fit(errand, gpus_per_trial, min(workers or room, room), search, [], _Judged(search))
+    except KeyboardInterrupt:
+        cause = "interrupted by Ctrl-C or SIGTERM"
+    except Exception as error:
+        cause = in_a_line(error)
+        raise
+    finally:
+        search.close(cause)
+    return bool(cause)
 
 
 @contextmanager
@@ -277,41 +328,100 @@ def _have_teachers(errand: Errand, gpus: float, board: Board, todo: Sequence[Tri
 
 
 class _Post:
-    """Carries a trial's points from its worker to the driver, in bundles."""
+    """Carries a trial's points from its worker to the driver, in bundles; what is to be judged, at once."""
 
-    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, report: Callable[[dict[str, Any]], None], climb: Climb | None = None) -> None:
         self._report, self._rows, self._sent = report, list[Mapping[str, Any]](), time.monotonic()
+        self._climb = climb
 
     def start(self) -> None:
         self._report({"started": True})
 
     def row(self, row: Mapping[str, Any]) -> None:
         self._rows.append(row)
-        if time.monotonic() - self._sent >= _EVERY:
-            self._report({"rows": self._rows})
+        judged = self._climb(row) if self._climb else {}
+        if judged or time.monotonic() - self._sent >= _EVERY:
+            self._report({"rows": self._rows, **judged})
             self._rows, self._sent = [], time.monotonic()
 
     def end(self, outcome: str) -> None:
         self._report({"rows": self._rows, "outcome": outcome})
 
 
-def _fit(errand: Errand, gpus: float, workers: int, board: Board, todo: Sequence[Trial]) -> None:
-    """One fresh Tune run over the ids."""
+class _Judged:
+    """A search as Tune takes it: trials come from `Search.ask`, ASHA stops those that fall behind."""
+
+    def __init__(self, search: Search) -> None:
+        self.search, self.cpus = search, search.goal.start.cpus
+        self.eta, self.by = search.goal.eta, search.goal.by
+
+    def tune_config(self, workers: int) -> Any:
+        from ray import tune
+        from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+        from ray.tune.search import Searcher
+
+        search = self.search
+
+        class Asks(Searcher):
+            """Hands Tune the ids that the search asks for."""
+
+            def suggest(self, trial_id: str) -> Any:
+                trial = search.ask()
+                return {"id": trial.id} if trial else Searcher.FINISHED
+
+            def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+                """Heard by the callback already."""
+
+            def save(self, checkpoint_path: str) -> None:
+                """Nobody restores it."""
+
+            def __getstate__(self) -> dict[str, Any]:
+                """Nothing, as the callback's."""
+                return {}
+
+        rules = FIFOScheduler()
+        if self.eta:
+            rules = ASHAScheduler(
+                "rung", "score", "max", max_t=search.rungs.points, grace_period=1, reduction_factor=self.eta
+            )
+            for rung, scores in search.rungs.scores.items():  # what ran before, told as if it ran now
+                for id, score in scores.items():
+                    told = SimpleNamespace(trial_id=id)
+                    rules.on_trial_add(None, told)
+                    rules.on_trial_result(None, told, {"rung": rung, "score": score})
+        # An actor whose trial was stopped still works at it: the next trial gets a fresh one.
+        return tune.TuneConfig(
+            search_alg=Asks(), num_samples=-1, scheduler=rules, max_concurrent_trials=workers
+        )
+
+
+def _fit(
+    errand: Errand,
+    gpus: float,
+    workers: int,
+    board: Board,
+    todo: Sequence[Trial],
+    judged: _Judged | None = None,
+) -> None:
+    """One fresh Tune run over the ids; with ``judged``, over those that a search asks for."""
     from ray import tune
 
+    how = (judged.eta, judged.by) if judged else None
+
     def trial(config: dict[str, Any]) -> None:
-        post = _Post(tune.report)
+        post = _Post(tune.report, Climb(*how) if how else None)
         post.end(attempt(errand, errand.load(config["id"]), post.start, post.row))
 
-    cpus = {t.id: t.cpus for t in todo}
+    cpus, each = {t.id: t.cpus for t in todo}, judged.cpus if judged else 1
     sized = tune.with_resources(
-        trial, lambda config: tune.PlacementGroupFactory([{"CPU": cpus[config["id"]], "GPU": gpus}])
+        trial, lambda config: tune.PlacementGroupFactory([{"CPU": cpus.get(config["id"], each), "GPU": gpus}])
     )
+    mapped = tune.TuneConfig(max_concurrent_trials=workers, reuse_actors=True)
     with _scratch(errand.out, ".ray-") as folder:
         tune.Tuner(
             sized,
-            param_space={"id": tune.grid_search(list(cpus))},
-            tune_config=tune.TuneConfig(max_concurrent_trials=workers, reuse_actors=True),
+            param_space=None if judged else {"id": tune.grid_search(list(cpus))},
+            tune_config=judged.tune_config(workers) if judged else mapped,
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(folder),
@@ -329,7 +439,7 @@ def _callback(board: Board, gpus: float) -> Any:
         """Hears in the driver what workers report."""
 
         def __init__(self, board: Board) -> None:
-            self.board = board
+            self.board, self.over = board, set[str]()
             self.looked = self.placed = time.monotonic()
 
         def __getstate__(self) -> dict[str, Any]:
@@ -343,7 +453,13 @@ def _callback(board: Board, gpus: float) -> Any:
             for row in result.get("rows") or ():
                 self.board.row(id, row)
             if outcome := result.get("outcome"):
+                self.over.add(id)
                 self.board.ended(id, outcome)
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            """Ended without an outcome: a search's trial that was stopped early."""
+            if trial.config["id"] not in self.over:
+                self.board.ended(trial.config["id"], "stopped")
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             text = ""

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from harness import data, registry, teachers
+from harness import data, diagnose, registry, teachers
 from harness.cards import Card
 from harness.compute import Compute, own_globals, pick_device
 from harness.config import Trial, seed_for
@@ -30,7 +30,7 @@ from harness.data import TaskData
 from harness.errors import DfkdError, Diverged, Interrupted, Skipped
 from harness.evaluate import Examiner, draw_samples, evidence, how_many
 from harness.interface import Clock, Images, Method, Problem, Reference, Terms
-from harness.metrics.base import STORED, evaluate
+from harness.metrics.base import STORED, chosen, evaluate
 from harness.nets.base import build as build_net
 from harness.nets.base import spec
 from harness.provenance import commit, machine
@@ -53,6 +53,7 @@ class Job:
     method: Method
     data: TaskData
     card: Card
+    cautions: list[str]  # of `harness.diagnose.before`
 
     @property
     def problem(self) -> Problem:
@@ -78,7 +79,8 @@ def build(
     found = loaded or data.load(trial.task, data_root)
     cls = registry.methods.get(trial.method)
     hp = cls.HP(**trial.settings)
-    reason = cls.skip(hp, found.task, spec(trial.teacher, found.task), spec(trial.student, found.task))
+    specs = spec(trial.teacher, found.task), spec(trial.student, found.task)
+    reason = cls.skip(hp, found.task, *specs)
     if reason:
         raise Skipped(reason)
     compute = Compute(pick_device(device), trial.precision, trial.channels_last, trial.compile)
@@ -101,7 +103,7 @@ def build(
     for name, part in method.parts.items():
         compute.prepare(name, part)
     torch.manual_seed(seed_for(trial.seed, "train"))
-    return Job(trial, method, found, card)
+    return Job(trial, method, found, card, diagnose.before(cls, hp, found.task, *specs))
 
 
 @dataclass
@@ -272,8 +274,9 @@ def run_trial(
         except Interrupted as error:
             run.write_json("note.json", {"note": str(error)})
             loop = Loop(build(trial, loaded=loaded, **arguments), run, on_point)
+        run.warn(loop.job.cautions)
         loop.go()
-        numbers, unavailable, warnings = _finish(loop, inception)
+        numbers, unavailable, warnings = _finish(loop, inception, data_root)
         result = {
             "id": trial.id,
             "metrics": numbers,
@@ -291,7 +294,9 @@ def run_trial(
         return result
 
 
-def _finish(loop: Loop, inception: Path | None) -> tuple[dict[str, float], dict[str, str], list[str]]:
+def _finish(
+    loop: Loop, inception: Path | None, data_root: Path | None
+) -> tuple[dict[str, float], dict[str, str], list[str]]:
     """Samples, metrics and the files of ``final/``; the last point was just taken."""
     run, job, method = loop.run, loop.job, loop.method
     if not len(loop.examiner.s_logits):  # resumed after the last point
@@ -311,9 +316,10 @@ def _finish(loop: Loop, inception: Path | None) -> tuple[dict[str, float], dict[
     new = run.path / ".confusion.tmp.npy"
     np.save(new, loop.examiner.confusion())
     new.replace(run.path / "confusion.npy")
-    seen = evidence(loop.examiner, method.S, samples, loop.spend(), inception)
-    numbers, unavailable, warnings = evaluate(seen)
-    return numbers | cut, unavailable, warnings
+    seen = evidence(loop.examiner, method.S, samples, loop.spend(), inception, data_root)
+    numbers, unavailable, warnings = evaluate(seen, chosen(job.trial.metrics))
+    shown = diagnose.after(seen, numbers, run.curve(), method.USES_DATA)
+    return numbers | cut, unavailable, list(dict.fromkeys([*job.cautions, *warnings, *shown]))
 
 
 def pools_of(run: Run) -> Path:

@@ -34,7 +34,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.config import FIDELITY, Presets, choice, log, setting, uniform, weight
-from harness.interface import NetSpec, Out, Problem, Schedule, Task, Terms, prefixed
+from harness.interface import (
+    NetSpec,
+    Out,
+    Problem,
+    Schedule,
+    Task,
+    Terms,
+    prefixed,
+    width_mismatch,
+)
 from harness.nets.generators import CFE_PRESETS, Adapter, CFEGenerator
 from methods import losses, priors
 from methods.generative import Generative, LoopHP
@@ -127,6 +136,15 @@ class CPSC(Generative):
         if hp.beta and not t_spec.has_bn:
             return f"teacher {t_spec.name} has no BatchNorm statistics to match; set beta=0"
         return None
+
+    @classmethod
+    def cautions(cls, hp: Settings, task: Task, t_spec: NetSpec, s_spec: NetSpec) -> list[str]:
+        """SCL compares features: where they differ in width, it sees the student's through the Adapter."""
+        d_s, d_t = s_spec.width, t_spec.width
+        how = {"trained": "trained by SCL", "frozen": "never trained", "decay": "moved by weight decay alone"}
+        bridge = f"Adapter {d_s} -> {d_s} -> {d_t}, {how[hp.adapter]}, maps one to the other"
+        told = width_mismatch(t_spec, s_spec, bridge)
+        return [told] if hp.gamma and told else []
 
     def _adam_of_g(self) -> None:
         self.opts["G"] = adam(self.parts["G"], self.hp.lr_g, (self.hp.beta1_g, 0.999))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports import titles
 from reports.select import records
 
 DASH = "–"  # noqa: RUF001 - an empty cell, not a minus
@@ -90,9 +90,16 @@ GUIDE = (
     "still climbing: the mean over the last tenth of a data-free method's own curve is above the tenth "
     "before it by more than 0.3 points and by more than two standard errors; a longer budget would "
     "move its row.",
+    "Pareto-optimal: no row is both cheaper (in cost) and better (in top-1) among the data-free rows and "
+    "controls of one teacher file whose seeds all ran.",
     "agreement: share of test images on which student and teacher decide alike. fd_teacher: Fréchet distance "
     "of the images to the test set in the teacher's features; not FID. coverage: share of classes the "
     "teacher sees among the images. Cost counts 2 operations per multiply-add, images included.",
+    "diversity and fine detail hold the images against the test images, which have 1: the mean cosine "
+    "distance of two images of a class in the teacher's features, and the share of their spectral energy "
+    "above half of the Nyquist frequency (blur has less, noise more). corrupted: top-1 on test images with "
+    "noise, blur, low contrast or coarse pixels, at five strengths each (Hendrycks and Dietterich, "
+    "1903.12261); lost: the share of the top-1 that this costs.",
 )
 
 
@@ -155,17 +162,17 @@ def _columns(block: Block, rows: list[dict[str, Any]], metrics: list[str]) -> li
         (Head("over training (%)", "mean ± standard deviation over all points of a run"), _training),
         (Head("best (oracle) (%)", "best point on the test set"), _plain("top1_oracle", 2)),
     ]
-    for metric in _shown(metrics):
-        title, about, digits, scale = _TITLES[re.sub(r"_\d+_", "_n_", metric)]
-        got = re.search(r"_(\d+)_(\w+)$", metric)
-        title = title.format(*got.groups()) if got else title
+    blank: dict[str, list[str]] = {}
+    for metric in titles.shown(metrics):
+        title, about, digits, scale = titles.of(metric)
         if any(not math.isnan(r[metric]) for r in rows):
             columns.append((Head(title, about), _metric(block, metric, digits, scale)))
         else:  # a column of dashes tells less than its reason
             told = [r for r in rows if not r["reference"]] or rows  # a reference has no images to judge
             reasons = dict.fromkeys(why for r in told if (why := _why(r, metric)))
             if reasons:
-                block.facts.append(f"{title}: not available: {'; '.join(reasons)}")
+                blank.setdefault("; ".join(reasons), []).append(title)
+    block.facts += [f"{', '.join(names)}: not available: {why}" for why, names in blank.items()]
     columns += [
         (Head("student updates"), _plain("student_updates", 0)),
         (Head("cost (TFLOP)", "all forwards and backwards, 2 operations per multiply-add"), _tflop),
@@ -178,21 +185,6 @@ def _columns(block: Block, rows: list[dict[str, Any]], metrics: list[str]) -> li
     return columns
 
 
-#: metric, its n written as n -> title, what it is, digits, factor
-_TITLES: dict[str, tuple[str, str, int, float]] = {
-    "agreement": ("agreement (%)", "test images on which student and teacher decide alike", 2, 1),
-    "fd_teacher": ("fd_teacher", "Fréchet distance in the teacher's features, lower is better", 1, 1),
-    "fid_n_test": ("FID (n={0}, {1})", "lower is better", 2, 1),
-    "kid_n_test": ("KID x 1000 (n={0}, {1})", "lower is better", 2, 1000),
-    "class_coverage": ("coverage (%)", "classes the teacher sees among the images", 0, 1),
-}
-
-
-def _shown(metrics: list[str]) -> list[str]:
-    kinds = [re.sub(r"_\d+_", "_n_", m) for m in metrics]
-    return [m for kind in _TITLES for m, k in zip(metrics, kinds, strict=True) if k == kind]
-
-
 def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
     marks = ["reference: sees real data"] if row["reference"] else []
     if row["control"]:
@@ -203,6 +195,8 @@ def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
         marks.append(f"split: teacher file {row['teacher_digest'][:8] or 'unknown'} alone")
     if row["stale"]:
         marks.append(f"stale: {row['stale']}")
+    if row["pareto"]:
+        marks.append("Pareto-optimal")
     if row["climbing"]:
         marks.append(f"still climbing: {row['climb']:+.2f} over the last tenth")
     if row["warnings"]:

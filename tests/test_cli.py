@@ -110,8 +110,8 @@ def one_line(said: Said, *parts: str) -> None:
 
 # --- the command itself -------------------------------------------------------------------------
 
-COMMANDS = "run list status show results report measure sync export".split()
-COMMANDS += "methods tasks nets metrics check teachers ui".split()
+COMMANDS = "run ablate search list status show results report measure sync export".split()
+COMMANDS += "methods tasks nets metrics check teachers ui compare merge".split()
 
 
 def test_help_names_every_command(dfkd):
@@ -138,7 +138,8 @@ def test_listings_take_json():
     import typer
 
     app = typer.main.get_command(cli.app)
-    for name in ("list", "status", "show", "results", "methods", "tasks", "nets", "metrics", "check"):
+    names = ("list", "status", "show", "results", "methods", "tasks", "nets", "metrics", "check")
+    for name in (*names, "compare", "merge"):
         assert "--json" in [word for p in app.commands[name].params for word in p.opts], name
     assert "--json" in [word for p in app.commands["teachers"].commands["list"].params for word in p.opts]
 
@@ -361,9 +362,8 @@ def test_a_result_of_another_teacher_is_marked_stale(dfkd, world, copied):
 def test_report_writes_what_is_asked(dfkd, world, copied):
     shutil.rmtree(copied / "reports")
     said = dfkd("report", world.grid, "--out", copied, "--format", "md,csv")
-    assert said.out.splitlines() == [
-        f"{k}: {copied / 'reports' / 'tiny' / f'report.{k}'}" for k in ("md", "csv")
-    ]
+    files = {"md": "report.md", "csv": "report.csv"} | {k: f"{k}.csv" for k in ("verdicts", "comparisons")}
+    assert said.out.splitlines() == [f"{k}: {copied / 'reports' / 'tiny' / f}" for k, f in files.items()]
     assert not (copied / "reports" / "tiny" / "report.html").exists()
 
 
@@ -477,7 +477,10 @@ def test_tasks_and_metrics(dfkd):
     assert said.code == 0 and "training and" in said.out
     metrics = {m["metric"]: m for m in dfkd("metrics", "--json").json}
     assert metrics["top1"]["better"] == "higher" and metrics["fid"]["better"] == "lower"
-    assert "fd_teacher" in dfkd("metrics").out
+    asked = {name for name, m in metrics.items() if m["taken"] == "when asked for"}
+    assert asked == {"corruption", "shift"} and metrics["fid"]["taken"] == "always"
+    out = dfkd("metrics").out
+    assert "fd_teacher" in out and "dfkd measure GRID --metrics corruption,shift" in out
 
 
 def test_methods_and_their_settings(dfkd):

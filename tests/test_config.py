@@ -68,8 +68,8 @@ def test_the_id_does_not_depend_on_any_order(fields, names):
 
 
 @given(st.text(max_size=20), st.integers(1, 10**6), st.integers(1, 512))
-def test_label_points_and_cpus_are_not_in_the_id(label, points, cpus):
-    assert make(label=label, points=points, cpus=cpus).id == make().id
+def test_label_points_cpus_and_metrics_are_not_in_the_id(label, points, cpus):
+    assert make(label=label, points=points, cpus=cpus, metrics=("shift",)).id == make().id
 
 
 CHANGES: list[dict[str, Any]] = [
@@ -101,7 +101,7 @@ def test_whatever_changes_a_number_changes_the_id():
 def test_every_field_of_a_trial_is_either_in_the_id_or_known_not_to_be():
     """A new field has to be thought about here."""
     changed = {name for change in CHANGES for name in change}
-    assert changed | {"label", "points", "cpus"} == set(Trial.model_fields)
+    assert changed | {"label", "points", "cpus", "metrics"} == set(Trial.model_fields)
 
 
 @given(

@@ -12,6 +12,8 @@ import socket
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.special
+import scipy.stats
 import torch
 import torchvision
 from numpy.testing import assert_allclose
@@ -52,6 +54,7 @@ def planted(tmp_path_factory):
     for module in net.modules():
         if isinstance(module, torch.nn.Conv2d):  # the default start shrinks every layer's output to nothing
             torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+    torch.nn.init.normal_(net.fc.weight, std=0.5, generator=generator)  # that it is sure of something
     home = tmp_path_factory.mktemp("torch")
     file = home / "hub" / "checkpoints" / WEIGHTS
     file.parent.mkdir(parents=True)
@@ -95,10 +98,16 @@ def in_their_span(a, b):
     return a @ q, b @ q
 
 
+def score(logits):
+    """Inception Score by scipy's relative entropy, an image at a time."""
+    p = scipy.special.softmax(np.asarray(logits, np.float64), axis=1)
+    return np.exp(np.mean([scipy.stats.entropy(row, p.mean(0)) for row in p]))
+
+
 def test_the_whole_path_equals_pytorch_fid(known, tmp_path, monkeypatch):
     made, real = pictures(N + 2, 3, 0), pictures(N, 3, 1)
     ev = evidence(made, real, inception=known)
-    numbers, unavailable, _ = evaluate(ev, ["fid", "kid"])
+    numbers, unavailable, _ = evaluate(ev, ["fid", "kid", "inception_score"])
     assert not unavailable
 
     # theirs: their loader on the same file in torch's cache, their resize, PNG files
@@ -113,7 +122,7 @@ def test_the_whole_path_equals_pytorch_fid(known, tmp_path, monkeypatch):
         files = [folder / f"{i}.png" for i in range(N)]
         found.append(fid_score.get_activations(files, theirs, 50, 2048, "cpu", num_workers=0))
     assert ev.features is not None
-    for ours, their in zip(ev.features, found, strict=True):
+    for ours, their in zip(ev.features[:2], found, strict=True):
         assert ours.shape == (N, 2048) and ours.dtype == np.float32
         assert their.std(0).mean() > 0.05 * their.mean()  # the pictures differ to this network
         assert_allclose(ours, their, rtol=0, atol=1e-5 * their.max())
@@ -128,12 +137,29 @@ def test_the_whole_path_equals_pytorch_fid(known, tmp_path, monkeypatch):
     assert numbers == {
         f"fid_{N}_test": pytest.approx(distance, rel=1e-4),
         f"kid_{N}_test": pytest.approx(kid(*found), rel=1e-4),
+        f"is_{N}_samples": pytest.approx(score(found[0] @ ev.features[2].T), rel=1e-4),
+        f"is_{N}_test": pytest.approx(score(found[1] @ ev.features[2].T), rel=1e-4),
     }
-    assert numbers[f"fid_{N}_test"] > 0.01
+    assert numbers[f"fid_{N}_test"] > 0.01 and 1.01 < numbers[f"is_{N}_samples"] < N
+
+
+def test_the_head_makes_the_logits_of_the_whole_network(known, monkeypatch):
+    net, head, _ = load_inception(known)
+    state = torch.load(known, weights_only=True)
+    monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *a, **k: state)
+    whole = inception.fid_inception_v3().eval()
+    images = pictures(2, 3, 0)
+    with torch.no_grad():
+        x = torch.from_numpy(images).float() / 255
+        logits = whole(2 * torch.nn.functional.interpolate(x, size=(299, 299), mode="bilinear") - 1)
+    without_bias = (logits - whole.fc.bias).detach().numpy()
+    assert head.shape == (1008, 2048) and without_bias.std() > 0.1
+    off = 1e-5 * np.abs(without_bias).max()
+    assert_allclose(features(net, images, "cpu") @ head.T, without_bias, rtol=0, atol=off)
 
 
 def test_grey_images_are_repeated_and_others_refused(known):
-    net, digest = load_inception(known)
+    net, _, digest = load_inception(known)
     assert digest == hashlib.sha256(known.read_bytes()).hexdigest()
     grey = pictures(2, 1, 0)
     assert_allclose(features(net, grey, "cpu"), features(net, np.repeat(grey, 3, axis=1), "cpu"), rtol=1e-4)
@@ -143,7 +169,7 @@ def test_grey_images_are_repeated_and_others_refused(known):
 
 def test_loading_draws_no_random_number_and_freezes(known):
     before = torch.get_rng_state()
-    net, _ = load_inception(known)
+    net, _, _ = load_inception(known)
     assert torch.equal(torch.get_rng_state(), before)
     assert not net.training and not any(p.requires_grad for p in net.parameters())
     assert inception.load_state_dict_from_url.__module__ == "torch.hub"  # given back
@@ -160,7 +186,8 @@ class TestCache:
             flat = images.reshape(len(images), -1).astype(np.float32)
             return np.tile(flat, (1, 2048 // flat.shape[1] + 1))[:, :2048]
 
-        monkeypatch.setattr(fid, "load_inception", lambda file: (None, "d" * 64))
+        head = np.zeros((1008, 2048), np.float32)
+        monkeypatch.setattr(fid, "load_inception", lambda file: (None, head, "d" * 64))
         monkeypatch.setattr(fid, "features", pixels)
         return asked
 
@@ -176,9 +203,10 @@ class TestCache:
         return evaluate(ev, names)[0]
 
     def test_test_features_are_computed_once(self, counted, tmp_path):
-        first = self.measure(tmp_path)
-        assert counted == [5, 5]  # both metrics share them
-        assert self.measure(tmp_path) == first
+        every = ("inception_score", "fid", "kid")
+        first = self.measure(tmp_path, names=every)
+        assert counted == [5, 5]  # the metrics share them
+        assert self.measure(tmp_path, names=every[::-1]) == first
         assert counted == [5, 5, 5]
         assert [f.suffix for f in (tmp_path / "cache" / "inception").iterdir()] == [".npy"]
 
@@ -218,10 +246,11 @@ class TestCache:
 class TestWeights:
     def columns(self, file):
         numbers, unavailable, _ = evaluate(
-            evidence(pictures(3, 3, 0), pictures(4, 3, 1), inception=file), ["fid", "kid"]
+            evidence(pictures(3, 3, 0), pictures(4, 3, 1), inception=file), ["fid", "kid", "inception_score"]
         )
         assert numbers == {}
-        assert unavailable.keys() == {"fid_4_test", "kid_4_test"}  # the column, for methods of any n
+        # the column, for methods of any n
+        assert unavailable.keys() == {"fid_4_test", "kid_4_test", "is_4_samples"}
         assert len(set(unavailable.values())) == 1
         return unavailable["fid_4_test"]
 

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.errors import DfkdError
 from harness.interface import Task
+from harness.nets import generators
 from harness.nets.generators import CFE_PRESETS, Adapter, CategoricalBN, CFEGenerator, DAFLGenerator, Trunk
 
 #: the trunk at nz 256, 3 x 32 x 32: (256 + 1) 128 64 ; (9 128 + 1) 128 ; (9 128 + 1) 64 ; (9 64 + 1) 3
@@ -77,15 +78,46 @@ def test_cfe_counts_worked_by_hand() -> None:
     assert count(factorised) == TRUNK + 4 * 100 * 16 + 2 * (16 + 1) * norms
 
 
-def test_multiply_adds_are_the_published_117_million() -> None:
-    for g, args in (
-        (DAFLGenerator(256, a_task()), ()),
-        (CFEGenerator(256, a_task()), (torch.zeros(1).long(),)),
-    ):
+@pytest.mark.parametrize("name", ["dafl", "cfe"])
+def test_multiply_adds_are_the_published_117_million_or_folded_fewer(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    g, args = {
+        "dafl": (DAFLGenerator(256, a_task()), ()),
+        "cfe": (CFEGenerator(256, a_task()), (torch.zeros(1).long(),)),
+    }[name]
+
+    def multiplications() -> float:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             g.eval()(noise(1, 256), *args)
-        # 256 8192 + 9 128 128 16^2 + 9 128 64 32^2 + 9 64 3 32^2
-        assert counter.get_total_flops() / 2 == 2_097_152 + 37_748_736 + 75_497_472 + 1_769_472
+        return counter.get_total_flops() / 2
+
+    # a 4 x 4 kernel at every pixel before upsampling:
+    # 256 8192 + 16 128 128 8^2 + 16 128 64 16^2 + 9 64 3 32^2
+    assert multiplications() == 2_097_152 + 16_777_216 + 33_554_432 + 1_769_472
+    monkeypatch.setattr(generators, "FOLD_FROM", 99)
+    # in two steps, as published: 256 8192 + 9 128 128 16^2 + 9 128 64 32^2 + 9 64 3 32^2
+    assert multiplications() == 2_097_152 + 37_748_736 + 75_497_472 + 1_769_472
+
+
+@pytest.mark.parametrize("side", [4, 7, 8, 13])
+def test_one_transposed_convolution_is_upsampling_and_convolution(side: int) -> None:
+    """Values and all three gradients against the two steps, in double precision; 4 is under the threshold."""
+    torch.manual_seed(side)
+    conv = nn.Conv2d(3, 5, 3, padding=1).double()
+    x = torch.randn(2, 3, side, side, dtype=torch.float64, requires_grad=True)
+    pull = torch.randn(2, 5, 2 * side, 2 * side, dtype=torch.float64)
+    wide = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    wanted = F.conv2d(wide, conv.weight, conv.bias, padding=1)
+    made = generators.twice(x, conv)
+    assert torch.allclose(made, wanted, rtol=0, atol=1e-12)
+    leaves = (x, conv.weight, conv.bias)
+    for a, b in zip(
+        torch.autograd.grad((made * pull).sum(), leaves),
+        torch.autograd.grad((wanted * pull).sum(), leaves),
+        strict=True,
+    ):
+        assert torch.allclose(a, b, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -26,7 +26,7 @@ MAY = {
         "harness.errors",
         "harness.views",
     ),
-    "benchmarks": ("harness.config",),
+    "benchmarks": ("harness.config", "benchmarks.settings"),
     "reports": ("reports", "harness.store", "harness.frames", "harness.errors"),
 }
 #: heavy library -> the one module that imports it
@@ -36,6 +36,7 @@ HOME = {
     "pytorch_fid": "harness/metrics/fid.py",
     "torchvision.datasets": "harness/data.py",
     "seaborn": "reports/figures.py",
+    "optuna": "harness/draws.py",
 }
 #: package -> libraries that it never imports
 NEVER = {"reports": ("torch", "torchvision", "ray", "mlflow"), "methods": ("torchvision", "ray", "mlflow")}

@@ -18,8 +18,8 @@ from harness.data import Split
 from harness.errors import DfkdError, Unavailable
 from harness.interface import Task
 from harness.metrics import base, coverage
-from harness.metrics.base import Evidence, Metric, all_metrics, evaluate
-from harness.metrics.distance import frechet, frechet_features, kid
+from harness.metrics.base import Evidence, Metric, all_metrics, chosen, evaluate, lacking
+from harness.metrics.distance import frechet, frechet_features, inception_score, kid
 
 TASK = Task("toy", 1, 1, 2, ("ant", "bee", "cat", "dog"), (0.5,), (0.5,))
 NO_IMAGES = "trained on real data: no synthetic images"
@@ -201,6 +201,29 @@ class TestKid:
         assert min(frechet_features(a, b) for a, b in draws) > 1
 
 
+class TestInceptionScore:
+    def test_by_hand(self):
+        # p(y|x) = (3/4, 1/4) and (1/4, 3/4), p(y) = (1/2, 1/2): KL = 3/4 log 3/2 + 1/4 log 1/2 for both
+        logits = np.log([[3.0, 1.0], [1.0, 3.0]])
+        assert_allclose(inception_score(logits), 1.5**0.75 * 0.5**0.25, rtol=1e-12)
+
+    def test_lies_between_one_and_the_number_of_classes_or_images(self):
+        assert_allclose(inception_score(np.zeros((7, 4))), 1)  # each image undecided
+        assert_allclose(inception_score(np.tile([3.0, 1.0, 0.0], (7, 1))), 1)  # all alike
+        assert_allclose(inception_score(1e4 * np.eye(5)), 5)  # each sure of a class of its own: p underflows
+        assert_allclose(inception_score(1e4 * np.eye(5)[[0, 1, 2]]), 3)
+
+    def test_is_one_set_and_not_a_mean_over_splits(self):
+        logits = correlated(40, 6, 0)
+        splits = np.mean([inception_score(logits[i : i + 4]) for i in range(0, 40, 4)])
+        assert splits < 0.9 * inception_score(logits)  # what ten splits of so few images would say
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_what_is_not_finite_has_no_score(self, bad):
+        with pytest.raises(Unavailable, match="not finite"):
+            inception_score(np.array([[0.0, bad], [0.0, 1.0]]))
+
+
 class TestAccuracy:
     def test_by_hand(self):
         numbers, unavailable, _ = evaluate(evidence(), ["top1", "agreement"])
@@ -315,9 +338,12 @@ class TestFdTeacher:
         images = rng.integers(0, 256, (2500, 1, 2, 2)).astype(np.uint8)
         many = samples_of(rng.integers(0, 4, 2500), y=rng.integers(0, 4, 2500), images=images)
         names = ["fd_teacher", "class_coverage", "class_entropy", "label_match", "spread"]
+        names += ["diversity", "hf_ratio"]
         ev = evidence(many)
         ev.t_h = rng.normal(size=(3000, 3)).astype(np.float32)
-        ev.test = Split(np.zeros((3000, 1, 2, 2), np.uint8), np.zeros(3000, np.int64))
+        ev.t_logits = rng.normal(size=(3000, 4)).astype(np.float32)
+        real = rng.integers(0, 256, (3000, 1, 2, 2)).astype(np.uint8)
+        ev.test = Split(real, np.zeros(3000, np.int64))
         numbers = []
         for n in (1999, 2000, 2001, 2500):
             ev.samples = {k: v[:n] for k, v in many.items()}
@@ -341,7 +367,8 @@ class TestEvaluate:
     def test_every_metric_says_what_it_is(self):
         known = all_metrics()
         assert {"top1", "agreement", "class_coverage", "class_entropy", "label_match", "spread"} < set(known)
-        assert {"fd_teacher", "fid", "kid"} < set(known)
+        assert {"fd_teacher", "fid", "kid", "inception_score", "diversity", "hf_ratio"} < set(known)
+        assert {m.name for m in known.values() if m.opt_in} == {"corruption", "shift"}
         for name, metric in known.items():
             assert metric.name == name and metric.title and metric.needs and metric.fn.__doc__
             assert metric.better in ("higher", "lower", "")
@@ -353,13 +380,14 @@ class TestEvaluate:
         val = {"val_top1": 50.0, "val_nll": pytest.approx(math.log(math.e + 3) - 0.5, rel=1e-6)}
         assert numbers == {"top1": 60.0, "agreement": 80.0} | val
         blank = {"class_coverage", "class_entropy", "label_match", "spread", "fd_teacher"}
-        assert unavailable == dict.fromkeys(blank | {"fid_5_test", "kid_5_test"}, NO_IMAGES)
+        blank |= {"diversity", "hf_ratio", "fid_5_test", "kid_5_test", "is_5_samples"}
+        assert unavailable == dict.fromkeys(blank, NO_IMAGES)
         assert not warnings
 
     def test_no_image_at_all(self):
         unavailable = evaluate(evidence(samples_of([])))[1]
         assert set(unavailable.values()) == {"the method made no image"}
-        assert len(unavailable) == 7
+        assert len(unavailable) == 10
 
     def test_an_unknown_metric_is_refused_before_any_is_computed(self, monkeypatch):
         asked = []
@@ -368,6 +396,26 @@ class TestEvaluate:
         with pytest.raises(DfkdError, match=r"unknown metric 'topl'; did you mean 'top1'\?"):
             evaluate(evidence(), ["top1", "topl"])
         assert not asked
+
+    def test_what_is_asked_for_comes_after_what_is_always_taken(self):
+        ordinary = chosen()
+        assert "top1" in ordinary and not {"corruption", "shift"} & set(ordinary)
+        assert chosen(["shift", "top1"]) == [*ordinary, "shift"]
+        with pytest.raises(DfkdError, match=r"unknown metric 'coruption'; did you mean 'corruption'\?"):
+            chosen(["coruption"])
+
+    def test_a_metric_is_lacking_without_a_number_and_without_a_reason(self):
+        result = {
+            "metrics": {"top1": 9.0, "corruption_drop": 1.0},
+            "unavailable": {"shift_mnist": "no files"},
+        }
+        assert lacking(result, ["corruption", "shift"]) == []
+        assert lacking({"metrics": {"shifted": 1.0}}, ["corruption", "shift"]) == ["corruption", "shift"]
+
+    def test_a_column_may_have_a_reason_of_its_own(self, monkeypatch):
+        metric = Metric("a", "A", "", "", ("x",), lambda ev: {"a_1": 1, "a_2": "no files"})
+        monkeypatch.setattr(base, "all_metrics", lambda: {"a": metric})
+        assert evaluate(evidence()) == ({"a_1": 1.0}, {"a_2": "no files"}, [])
 
     def test_a_number_that_is_none_is_no_number(self, monkeypatch):
         rows = [

@@ -291,6 +291,34 @@ class TestTable:
         assert "FID (n=10000, test)" in [head.text for head in block.heads]
         assert "12.50 ± 0.00" in block.rows[0].cells
 
+    def test_what_depends_on_strength_is_in_the_csv_alone(self):
+        numbers = {"corruption": 57.5, "corruption_drop": 40.0, "corruption_blur": 80.0}
+        numbers |= {"corruption_blur_1": 90.0, "shift_mnist": 33.0, "shift_my 2": 44.0, "is_899_samples": 2.5}
+        table = table_of(trials(90.0, 91.0, **numbers, is_899_test=3.5))
+        (block,) = blocks(table)
+        heads = [head.text for head in block.heads]
+        start = heads.index("Inception Score (n=899)")
+        assert heads[start : start + 6] == [
+            *("Inception Score (n=899)", "corrupted (%)", "lost (%)", "blur (%)"),
+            *("on mnist (%)", "on my 2 (%)"),
+        ]
+        assert block.rows[0].cells[start - 2 : start + 4] == (
+            *("2.50 ± 0.00", "57.50 ± 0.00", "40.0 ± 0.0", "80.00 ± 0.00"),
+            *("33.00 ± 0.00", "44.00 ± 0.00"),
+        )
+        assert not any("3.50" in cell for cell in block.rows[0].cells)
+        assert {"corruption_blur_1", "is_899_test"} < set(table.columns)
+
+    def test_metrics_that_lack_the_same_thing_share_a_line(self):
+        why = {"fid_9_test": "no weights", "is_9_samples": "no weights", "shift_mnist": "no files"}
+        rows = trials(90.0, **dict.fromkeys(why, math.nan), unavailable=json.dumps(why))
+        (block,) = blocks(table_of(rows))
+        told = [fact for fact in block.facts if "not available" in fact]
+        assert told == [
+            "FID (n=9, test), Inception Score (n=9): not available: no weights",
+            "on mnist (%): not available: no files",
+        ]
+
     @pytest.mark.parametrize(("reference", "flagged"), [(False, True), (True, False)])
     def test_only_a_data_free_curve_is_said_to_climb(self, reference, flagged):
         rows = trials(90.0, 91.0, reference=reference)
@@ -414,8 +442,9 @@ class TestPage:
         assert "0123456789ab" in words and "x86_64, 2 cores" in words and "2.9.0" in words
 
     def test_only_what_was_asked_for(self, frame, curves, tmp_path):
-        assert list(page.write("g", "", frame, curves, images, tmp_path, ("csv",))) == ["csv"]
-        assert [p.name for p in tmp_path.iterdir()] == ["report.csv"]
+        names = ["csv", "verdicts", "comparisons"]
+        assert list(page.write("g", "", frame, curves, images, tmp_path, ("csv",))) == names
+        assert {p.name for p in tmp_path.iterdir()} == {"report.csv", "verdicts.csv", "comparisons.csv"}
 
     def test_unknown_format(self, frame, curves, tmp_path):
         with pytest.raises(DfkdError, match=r"report format 'pdf'.*html"):

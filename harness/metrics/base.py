@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from harness.data import Split
     from harness.interface import Task
 
-#: images the store keeps of a trial. Every metric but FID and KID looks at no more, so that the n on which
-#: its number depends is the same with and without Inception weights, and when taken from the store.
+#: images the store keeps of a trial. Every metric but those in Inception's features looks at no more, so that
+#: the n on which its number depends is the same with and without Inception weights, and from the store.
 STORED = 2000
 
 
@@ -38,8 +38,12 @@ class Evidence:
         data_digest: names the test images in caches.
         cache: where reference features may be kept, or None.
         warnings: metrics add what a reader of the table should know.
-        features: Inception features of samples and test images, once computed.
+        features: Inception features of samples and test images and the weights of its last layer, once
+            computed.
         val_labels, val_logits: (M,) and (M, K) of the student on the validation images.
+        predict: images uint8 (n, C, H, W) of the task's shape -> the student's logits (n, K) fp32; None where
+            only answers are left, no student.
+        data_root: where data sets lie, as `harness.data.load` takes it.
     """
 
     task: Task
@@ -55,9 +59,11 @@ class Evidence:
     data_digest: str = ""
     cache: Path | None = None
     warnings: list[str] = field(default_factory=list)
-    features: tuple[np.ndarray, np.ndarray] | None = None
+    features: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     val_labels: np.ndarray | None = None
     val_logits: np.ndarray | None = None
+    predict: Callable[[np.ndarray], np.ndarray] | None = None
+    data_root: Path | None = None
 
     def images_made(self, most: int = STORED) -> dict[str, np.ndarray]:
         """The first ``most`` samples.
@@ -90,8 +96,11 @@ class Metric:
         title, unit: for tables.
         better: ``higher``, ``lower`` or nothing.
         needs: what it takes, in words.
-        fn: evidence -> column -> number; may raise `harness.errors.Unavailable`.
+        fn: evidence -> column -> number, or in words why that column has none; may raise
+            `harness.errors.Unavailable`.
         column: evidence -> the column that stays blank when ``fn`` raises; None where it is the name.
+        opt_in: too costly for every trial: taken where a grid (`harness.config.Grid.metrics`) or
+            ``dfkd measure --metrics`` asks for it. Its columns are its name, or begin with it and ``_``.
     """
 
     name: str
@@ -99,8 +108,9 @@ class Metric:
     unit: str
     better: str
     needs: tuple[str, ...]
-    fn: Callable[[Evidence], dict[str, float]]
+    fn: Callable[[Evidence], Mapping[str, float | str]]
     column: Callable[[Evidence], str] | None = None
+    opt_in: bool = False
 
 
 @lru_cache(maxsize=1)
@@ -114,6 +124,25 @@ def all_metrics() -> dict[str, Metric]:
     return found
 
 
+def chosen(asked: Iterable[str] = ()) -> list[str]:
+    """Names of every metric that a trial takes unasked, then of those asked for, each once.
+
+    Raises:
+        DfkdError: for an unknown one.
+    """
+    known, asked = all_metrics(), list(asked)
+    for name in asked:
+        if name not in known:
+            raise unknown("metric", name, known)
+    return list(dict.fromkeys([*(m.name for m in known.values() if not m.opt_in), *asked]))
+
+
+def lacking(result: Mapping[str, Any], asked: Iterable[str]) -> list[str]:
+    """Which opt-in metrics a ``result.json`` says nothing about, no number and no reason."""
+    told = {*result.get("metrics", ()), *result.get("unavailable", ())}
+    return [m for m in asked if not any(k == m or k.startswith(f"{m}_") for k in told)]
+
+
 def evaluate(
     ev: Evidence, names: Iterable[str] | None = None
 ) -> tuple[dict[str, float], dict[str, str], list[str]]:
@@ -121,7 +150,7 @@ def evaluate(
 
     Args:
         ev: the evidence.
-        names: which metrics; default all.
+        names: which metrics; default all but those that are opt-in.
 
     Returns:
         Column -> finite number, column -> why there is none, and warnings about the images.
@@ -130,18 +159,23 @@ def evaluate(
         DfkdError: for an unknown metric, before any is computed.
     """
     known = all_metrics()
-    chosen = list(known) if names is None else list(names)
-    for name in chosen:
+    wanted = chosen() if names is None else list(names)
+    for name in wanted:
         if name not in known:
             raise unknown("metric", name, known)
     numbers: dict[str, float] = {}
     unavailable: dict[str, str] = {}
-    for metric in (known[name] for name in chosen):
+    for metric in (known[name] for name in wanted):
         try:
             found = metric.fn(ev)
         except Unavailable as reason:
             unavailable[metric.column(ev) if metric.column else metric.name] = str(reason)
             continue
-        numbers |= {k: float(v) for k, v in found.items() if math.isfinite(v)}
-        unavailable |= {k: f"the number is {v}" for k, v in found.items() if not math.isfinite(v)}
+        for column, value in found.items():
+            if isinstance(value, str):
+                unavailable[column] = value
+            elif math.isfinite(value):
+                numbers[column] = float(value)
+            else:
+                unavailable[column] = f"the number is {value}"
     return numbers, unavailable, list(dict.fromkeys(ev.warnings))

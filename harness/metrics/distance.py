@@ -1,4 +1,4 @@
-"""Fréchet and kernel distance of two sets of features, in float64; one in the teacher's own features."""
+"""Fréchet and kernel distance of two sets of features, Inception Score of one; all in float64."""
 
 from __future__ import annotations
 
@@ -112,6 +112,26 @@ def _kernel_sum(x: Floats, y: Floats) -> float:
         k = x[start : start + _BLOCK] @ y.T / x.shape[1] + 1.0
         total += float((k * k * k).sum())
     return total
+
+
+def inception_score(logits: np.ndarray) -> float:
+    """exp of the mean KL(p(y|x) || p(y)) over images x (Salimans et al., 1606.03498), over one set.
+
+    p(y|x) is the softmax of an image's logits, p(y) their mean; computed as exp(H(p(y)) - mean H(p(y|x))).
+
+    Args:
+        logits: (n, K), n >= 1.
+
+    Returns:
+        From 1 (all images alike to the network, or each undecided) to min(n, K).
+
+    Raises:
+        Unavailable: for values that are not finite.
+    """
+    from scipy.special import entr, softmax  # a listing of metrics does not need it
+
+    p = softmax(_finite(logits), axis=1)
+    return float(np.exp(entr(p.mean(0)).sum() - entr(p).sum(1).mean()))
 
 
 def _rows(x: np.ndarray) -> Floats:

@@ -1,4 +1,4 @@
-"""FID and KID in the features of pytorch-fid's InceptionV3; the only home of pytorch_fid.
+"""FID, KID and Inception Score by pytorch-fid's InceptionV3; the only home of pytorch_fid.
 
 Nothing is ever downloaded: a file of weights is given (``--inception-weights``) or lies in torch's cache, and
 its SHA-256 is verified before it is opened. Nothing else in this project is called FID.
@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.errors import Unavailable
 from harness.metrics.base import Evidence, Metric
-from harness.metrics.distance import frechet_features, kid
+from harness.metrics.distance import frechet_features, inception_score, kid
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,15 +44,15 @@ def weights_file(given: Path | None = None) -> Path | None:
     return found if found.exists() else None
 
 
-def load_inception(file: Path) -> tuple[nn.Module, str]:
+def load_inception(file: Path) -> tuple[nn.Module, np.ndarray, str]:
     """pytorch-fid's InceptionV3 from a verified file, frozen, in eval mode; touches no random stream.
 
     Args:
         file: the weights as pytorch-fid publishes them.
 
     Returns:
-        A network (B, 3, H, W) in [0, 1] -> [(B, 2048, 1, 1)] that resizes to 299 bilinearly, and the
-        SHA-256 of the file.
+        A network (B, 3, H, W) in [0, 1] -> [(B, 2048, 1, 1)] that resizes to 299 bilinearly; the weights
+        (1008, 2048) fp32 of the last layer, which it leaves off; the SHA-256 of the file.
 
     Raises:
         Unavailable: for a file that is missing or another one.
@@ -91,7 +91,7 @@ def load_inception(file: Path) -> tuple[nn.Module, str]:
         raise Unavailable(f"Inception weights {file} do not fit pytorch-fid's network: {line}") from None
     finally:
         inception.load_state_dict_from_url = asked
-    return net.eval().requires_grad_(False), found
+    return net.eval().requires_grad_(False), state["fc.weight"].float().numpy(), found
 
 
 def features(net: nn.Module, images: np.ndarray, device: str) -> np.ndarray:
@@ -121,15 +121,20 @@ def features(net: nn.Module, images: np.ndarray, device: str) -> np.ndarray:
 
 def _both(ev: Evidence) -> tuple[np.ndarray, np.ndarray, int]:
     """Features of n samples and n test images, computed once for all metrics of this module."""
+    made, real, _ = _seen(ev)
+    return made, real, len(made)
+
+
+def _seen(ev: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     made = ev.images_made(MOST)["images"]
     n = min(len(made), len(ev.test))
     if ev.features is None or len(ev.features[0]) != n:
         file = weights_file(ev.inception)
         if file is None:
             raise Unavailable(f"no Inception weights: download {URL} and give it with --inception-weights")
-        net, digest = load_inception(file)
-        ev.features = (features(net, made[:n], ev.device), _reference(ev, net, digest, n))
-    return (*ev.features, n)
+        net, head, digest = load_inception(file)
+        ev.features = (features(net, made[:n], ev.device), _reference(ev, net, digest, n), head)
+    return ev.features
 
 
 def _reference(ev: Evidence, net: nn.Module, digest: str, n: int) -> np.ndarray:
@@ -176,6 +181,19 @@ def kernel(ev: Evidence) -> dict[str, float]:
     return {f"kid_{n}_test": kid(made, real)}
 
 
+def score(ev: Evidence) -> dict[str, float]:
+    """Inception Score of the samples that FID looks at, n in the column's name, and of as many test images.
+
+    From FID's own features: logits are their product with the last layer's weights, without its bias, as in
+    the code that published scores come from (openai/improved-gan). One set of n, not the mean over ten
+    splits of it (Barratt and Sharma, 1801.01973): a split's size bounds its score, so the smaller the lower.
+    What it rewards are ImageNet's classes: read it beside that of the test images, ``is_<n>_test``.
+    """
+    made, real, head = _seen(ev)
+    n, w = len(made), head.T.astype(np.float64)
+    return {f"is_{n}_samples": inception_score(made @ w), f"is_{n}_test": inception_score(real @ w)}
+
+
 def _blank_fid(ev: Evidence) -> str:
     return f"fid_{min(MOST, len(ev.test))}_test"
 
@@ -184,7 +202,15 @@ def _blank_kid(ev: Evidence) -> str:
     return f"kid_{min(MOST, len(ev.test))}_test"
 
 
+def _blank_is(ev: Evidence) -> str:
+    return f"is_{min(MOST, len(ev.test))}_samples"
+
+
 METRICS = (
     Metric("fid", "FID", "", "lower", ("samples", "Inception weights"), fid, _blank_fid),
     Metric("kid", "KID", "", "lower", ("samples", "Inception weights"), kernel, _blank_kid),
+    Metric(
+        *("inception_score", "Inception Score", "", "higher", ("samples", "Inception weights"), score),
+        column=_blank_is,
+    ),
 )

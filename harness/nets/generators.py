@@ -84,9 +84,22 @@ class Trunk(nn.Module):
         return x * self.std + self.mean
 
 
-def twice(x: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling to twice the side."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+#: from this side on one strided convolution is faster than upsampling first (below, folding costs more)
+FOLD_FROM = 7
+
+
+def twice(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """``conv`` (3x3, padding 1) of x upsampled to twice its side by nearest neighbour: (B, C, 2H, 2W).
+
+    The four copies of a pixel meet a 3x3 kernel in 16 places, not 36: upsampling and convolution are one
+    transposed convolution with stride 2, whose 4x4 kernel is the 3x3 one summed over every 2x2 shift. Equal
+    to the two steps up to rounding, at 4/9 of the multiplications; the large input is never made.
+    """
+    if x.shape[-1] < FOLD_FROM:
+        return conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    k = F.pad(conv.weight, (1, 1, 1, 1))
+    k = k[:, :, 1:, 1:] + k[:, :, 1:, :-1] + k[:, :, :-1, 1:] + k[:, :, :-1, :-1]
+    return F.conv_transpose2d(x, k.flip(2, 3).transpose(0, 1), conv.bias, stride=2, padding=1)
 
 
 class DAFLGenerator(Trunk):
@@ -127,8 +140,8 @@ class DAFLGenerator(Trunk):
     def forward(self, z: Tensor) -> Tensor:
         """(B, nz) -> images (B, C, H, W) in [0, 1] units, not clamped."""
         x = self.bn0(self.start(z))
-        x = self.act(self.bn1(self.conv1(twice(x))))
-        x = self.last(self.act(self.bn2(self.conv2(twice(x)))))
+        x = self.act(self.bn1(twice(x, self.conv1)))
+        x = self.last(self.act(self.bn2(twice(x, self.conv2))))
         if self.bn3 is None:
             return torch.sigmoid(x)
         return self.units(self.bn3(torch.tanh(x) if self.final == "tanh_bn" else x))
@@ -218,8 +231,8 @@ class CFEGenerator(Trunk):
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """Latents z (B, nz) and labels y (B,), int64 -> images (B, C, H, W) in [0, 1] units, not clamped."""
         x = self.norms[0](self.start(z), y)
-        x = self.act(self.norms[1](self.conv1(twice(x)), y))
-        x = self.last(self.act(self.norms[2](self.conv2(twice(x)), y)))
+        x = self.act(self.norms[1](twice(x, self.conv1), y))
+        x = self.last(self.act(self.norms[2](twice(x, self.conv2), y)))
         return self.units(self.norms[3](torch.tanh(x), y))
 
 

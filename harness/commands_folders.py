@@ -1,0 +1,138 @@
+"""Commands on whole folders of results: what differs between two, and several made one."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from harness import printing
+from harness.options import OUT, Json, Out, complete_grid
+
+if TYPE_CHECKING:
+    from harness.config import Grid
+    from harness.sides import Side
+
+_SIDE = "A folder of `dfkd run --out`, a trial's directory in it, a report.csv, or what `results --csv` said."
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help=_SIDE)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The same.")],
+    grid: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="GRID",
+            help="Only the trials of this grid; all that are there by default.",
+            autocompletion=complete_grid,
+        ),
+    ] = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print every number of both as CSV, a line a trial.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what changed between two runs, versions or machines, trial by trial.
+
+    Exit status 1 when trials that are promised to be equal are not: the same id, machine type, files,
+    versions and threads.
+    """
+    from harness import grids
+    from harness.sides import as_rows, read
+
+    sides, chosen = [read(a), read(b)], grids.load(grid) if grid is not None else None
+    of_rows = any(side.kind == "report" for side in sides)
+    if of_rows:
+        sides = [as_rows(side, chosen) for side in sides]
+    comparing, changes = (importlib.import_module(f"reports.{name}") for name in ("compare", "changes"))
+    wanted = _wanted(chosen, of_rows) if chosen else None
+    found = comparing.compare(sides[0].records, sides[1].records, wanted)
+    if as_json:
+        told = {"a": str(a), "b": str(b), "notes": [note for side in sides for note in side.notes]}
+        printing.dump(told | changes.plain(found))
+    elif as_csv:
+        print(changes.to_csv(found), end="")
+    else:
+        for letter, side in zip("AB", sides, strict=True):
+            print(f"{letter}: {_said(side)}")
+        print()
+        printing.table(changes.table(found))
+        print("\n".join(changes.lines(found)))
+    if not as_json:
+        for note in (note for side in sides for note in side.notes):
+            printing.note(f"left out: {note}")
+    if found.broken:
+        raise typer.Exit(1)
+
+
+def merge(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="FROM...", help="Folders of `dfkd run --out`; they stay as they are."),
+    ],
+    out: Out = OUT,
+    prefer: Annotated[
+        Literal["first", "newest"] | None,
+        typer.Option(
+            help="Of two finished trials with different numbers: the one met first (OUT's own before all) "
+            "or the one whose result.json is newest. By default the later one is refused."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Join the trials and teachers of several machines in one folder; nothing is ever deleted.
+
+    Each trial is copied whole. A finished one beats an unfinished one, which is then set aside; two of the
+    same numbers are one. Exit status 1 when something was refused, or is running and so was left. Reports,
+    MLflow's database and what lies elsewhere are not copied: `dfkd report` and `dfkd sync` make them again.
+    """
+    from harness import merge as merging
+    from harness import merge_copy
+
+    made = merging.plan(sources, out, prefer)
+    merge_copy.check_room(made.out, made.size)
+    if not dry_run:
+        merge_copy.carry_out(made.out, made.moves, made.weights, _Told(made.size, len(made.moves)))
+    if as_json:
+        printing.dump(merging.plain(made) | {"dry_run": dry_run})
+    else:
+        print("\n".join(merging.lines(made, dry_run)))
+        if made.moves and not dry_run:
+            print(f"MLflow does not know them yet: `dfkd sync GRID --out {out}` tells it")
+    if made.left:
+        raise typer.Exit(1)
+
+
+class _Told:
+    """How far the copying is, on stderr, every two seconds."""
+
+    def __init__(self, size: int, trials: int) -> None:
+        self.size, self.trials, self.last = size, trials, time.monotonic()
+
+    def __call__(self, done: int, n: int) -> None:
+        from harness.merge_copy import amount
+
+        if time.monotonic() - self.last > 2.0 and n < self.trials:
+            self.last = time.monotonic()
+            printing.note(f"[{n}/{self.trials}] {amount(done)} of {amount(self.size)}")
+
+
+def _wanted(grid: Grid, of_rows: bool) -> list[dict[str, Any]]:
+    """A grid's trials as far as records are chosen by them; of rows, without their seeds."""
+    from harness import grids
+
+    names = ("id", "task", "teacher", "student", "teacher_seed", "seed")
+    found = [{name: getattr(t, name) for name in names} | {"row": t.label} for t in grids.trials(grid)]
+    return [each | {"teacher_seed": None, "seed": None} for each in found] if of_rows else found
+
+
+def _said(side: Side) -> str:
+    done = sum(record["status"] == "done" for record in side.records)
+    what = "rows" if side.kind == "report" else "trials"
+    return f"{side.path}: {len(side.records)} {what}, {done} with a number"
