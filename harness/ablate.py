@@ -14,11 +14,11 @@ run or changes nothing is left out with the reason. Two rows may be the same tri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any, Literal
 
-from harness import registry
+from harness import registry, remember
 from harness.config import Grid, Setting, resolve, settings_of
 from harness.errors import DfkdError, unknown
 from harness.study import Start
@@ -82,6 +82,15 @@ def ablation(
                 f"--over {name}: {start.method}.{name} is no loss weight and has no choices to go through; "
                 f"`dfkd search {start.method} --over {name}` tunes a number"
             )
+    told = f"ablation {start!r} over {list(over)} keep {list(keep)} only {only}"
+    # remembered as a whole: to find out takes torch and some seconds
+    known = remember.by_code(told, lambda: _found(plan, over, keep, only))
+    rows = [Row(**row) for row in known["rows"]]
+    return Ablation(_grid(start, rows), rows, known["left_out"])
+
+
+def _found(plan: _Plan, over: Sequence[str], keep: Sequence[str], only: Part | None) -> dict[str, Any]:
+    fields, method = plan.fields, plan.start.method
     plan.full()
     wanted = [name for name in fields if not over or name in over]
     if only != "structure":
@@ -90,8 +99,8 @@ def ablation(
         _structure(plan, [name for name in wanted if not fields[name][1].term])
     if len(plan.rows) == 1:
         reasons = "; ".join(f"{label}: {why}" for label, why in plan.left_out.items())
-        raise DfkdError(f"{start.method} has nothing to ablate: {reasons or 'no weight and no choice'}")
-    return Ablation(_grid(start, plan.rows), plan.rows, plan.left_out)
+        raise DfkdError(f"{method} has nothing to ablate: {reasons or 'no weight and no choice'}")
+    return {"rows": [asdict(row) for row in plan.rows], "left_out": plan.left_out}
 
 
 def choices_of(default: Any, meta: Setting) -> tuple[Any, ...]:
@@ -116,6 +125,7 @@ class _Plan:
         self.rows: list[Row] = []
         self.left_out: dict[str, str] = {}
         self._resolved: dict[str, str] = {}
+        self._known: dict[str, dict[str, Any]] = {}
 
     def settings(self, changes: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Every setting of the method with these changes, in each cell."""
@@ -128,14 +138,31 @@ class _Plan:
         Raises:
             DfkdError: when it cannot run.
         """
-        if why := self.obstacle({}) or loss_of(self.start.method, self.settings({})[0])["error"]:
+        if why := self.obstacle({}) or self.lossless({}):
             raise DfkdError(f"{self.start.label} itself cannot run: {why}")
         self.add(Row(FULL, {}, "", f"{self.start.label} as it stands"))
 
     def obstacle(self, changes: Mapping[str, Any]) -> str:
         """Why a row runs in none of the cells, or an empty text."""
-        found = obstacles(self.start.method, self.settings(changes), self.cells)
+        found = list(obstacles(self.start.method, self.settings(changes), self.cells))
         return found[0] if all(found) else ""
+
+    def lossless(self, changes: Mapping[str, Any]) -> str:
+        """Why a row has nothing to minimise in any cell, or an empty text."""
+        found = [str(loss["error"]) for loss in self._losses(changes)]
+        return found[0] if all(found) else ""
+
+    def idle(self, changes: Mapping[str, Any], other: Mapping[str, Any]) -> list[str] | None:
+        """The terms of a row where they are those of another one in every cell, else None."""
+        pairs = zip(self._losses(changes), self._losses(other), strict=True)
+        mine: list[str] = self._losses(changes)[0]["terms"]
+        return mine if all(a["terms"] == b["terms"] for a, b in pairs) else None
+
+    def _losses(self, changes: Mapping[str, Any]) -> list[dict[str, Any]]:
+        settings, known = self.settings(changes), self._known  # cells often have the same
+        return [
+            known.get(repr(s)) or known.setdefault(repr(s), loss_of(self.start.method, s)) for s in settings
+        ]
 
     def twin(self, changes: Mapping[str, Any]) -> str:
         """The row of equal settings, or an empty text; presets count by what they change."""
@@ -171,7 +198,7 @@ def _losses(plan: _Plan, wanted: Sequence[str], keep: Sequence[str]) -> None:
         return
     for name in [n for n in on if n in wanted]:
         term = _term(weights, name)
-        _try(plan, Row(f"- {term}", {name: on[name].off}, FULL, f"without {on[name].help}"), full[0])
+        _try(plan, Row(f"- {term}", {name: on[name].off}, FULL, f"without {on[name].help}"), {})
     base = _base(plan, on, keep)
     if base is None:
         plan.left_out[BARE] = "it has something to minimise only with every one of its terms"
@@ -184,18 +211,14 @@ def _losses(plan: _Plan, wanted: Sequence[str], keep: Sequence[str]) -> None:
     for name in added:
         rest = {n: m.off for n, m in on.items() if n not in base and n != name}
         row = Row(f"{BARE} + {_term(weights, name)}", rest, BARE, f"{told}, and {on[name].help}")
-        _try(plan, row, plan.settings(bare.changes)[0])
+        _try(plan, row, bare.changes)
 
 
-def _try(plan: _Plan, row: Row, other: dict[str, Any]) -> None:
-    """Take a row of losses unless it cannot run, or has the terms of ``other``."""
-    why = plan.obstacle(row.changes)
-    if not why:
-        mine = loss_of(plan.start.method, plan.settings(row.changes)[0])
-        why = mine["error"]
-        theirs = loss_of(plan.start.method, other)["terms"]
-        if not why and mine["terms"] == theirs:
-            why = f"its loss has the terms it has otherwise: {', '.join(theirs) or 'none'}"
+def _try(plan: _Plan, row: Row, other: Mapping[str, Any]) -> None:
+    """Take a row of losses unless it cannot run, or has the terms of the row with changes ``other``."""
+    why = plan.obstacle(row.changes) or plan.lossless(row.changes)
+    if not why and (terms := plan.idle(row.changes, other)) is not None:
+        why = f"its loss has the terms it has otherwise: {', '.join(terms) or 'none'}"
     if why:
         plan.left_out[row.label] = why
     else:
@@ -207,7 +230,7 @@ def _base(plan: _Plan, on: Mapping[str, Setting], keep: Sequence[str]) -> tuple[
 
     def why_not(kept: Sequence[str]) -> str:
         changes = {n: m.off for n, m in on.items() if n not in kept}
-        return plan.obstacle(changes) or str(loss_of(plan.start.method, plan.settings(changes)[0])["error"])
+        return plan.obstacle(changes) or plan.lossless(changes)
 
     if keep:
         for name in keep:

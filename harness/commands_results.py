@@ -23,6 +23,7 @@ from harness.options import (
     Teachers,
     Uri,
     on_grid,
+    on_grids,
 )
 
 #: what the text form of ``results`` shows; the other forms show all
@@ -57,27 +58,44 @@ def results(
         printing.table([{name: row[name] for name in shown} for row in rows])
 
 
-@on_grid
+@on_grids
 def report(
-    chosen: Chosen,
+    chosen: list[Chosen],
     out: Out = OUT,
     teachers: Teachers = None,
     origin: Origin = "store",
     tracking_uri: Uri = None,
-    format: Annotated[str, typer.Option(help="Which files to write, out of html,md,csv.")] = "html,md,csv",
+    format: Annotated[
+        str, typer.Option(help="Which files to write, out of html,md,tex,csv.")
+    ] = "html,md,csv",
 ) -> None:
-    """Write the report of a grid from what is there, and print where it lies."""
+    """Write the report of a grid from what is there, and print where it lies.
+
+    Of several grids each gets its own, and OUT/reports/index.html and index.md list them and rank the methods
+    over all their cells.
+    """
     from harness import grids
     from harness.errors import DfkdError
-    from harness.results import Results, source
+    from harness.results import Results, index, source
 
     formats = grids.words(format)
     if not formats:
-        raise DfkdError("--format names no format: give some of html,md,csv")
-    where = source(out, origin, tracking_uri, chosen.grid.name)
-    found = Results(chosen.grid, chosen.trials, where, out, teachers or out / "teachers")
-    for kind, path in found.report(formats).items():
-        print(f"{kind}: {path}")
+        raise DfkdError("--format names no format: give some of html,md,tex,csv")
+    names = [each.grid.name for each in chosen]
+    if double := [name for name in names if names.count(name) > 1]:
+        raise DfkdError(
+            f"two grids are named {double[0]}: OUT/reports/{double[0]} can hold one of them at a time"
+        )
+    made = []
+    for each in chosen:
+        where = source(out, origin, tracking_uri, each.grid.name)
+        found = Results(each.grid, each.trials, where, out, teachers or out / "teachers")
+        made.append((found, found.report(formats)))
+        for kind, path in made[-1][1].items():
+            print(f"{kind}: {path}")
+    if len(made) > 1:
+        for path in index(made):
+            print(f"index: {path}")
 
 
 @on_grid

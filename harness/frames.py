@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from harness.config import Trial
@@ -68,7 +70,8 @@ def frame(
         the curve, spend, cost, provenance, ``warnings``, ``unavailable`` (JSON: metric -> why it has no
         number), ``settings`` (JSON), ``stale``. Numbers are doubles, NaN where there is none and in every
         row that is not done; texts are empty there; ``seed`` and ``teacher_seed`` int64, ``reference``
-        and ``control`` bool.
+        and ``control`` bool; ``classes``; ``authors_batch``, images in a batch of the student as the method's
+        presets have it.
     """
     rows, metrics = [], set[str]()
     for trial in trials:
@@ -88,16 +91,33 @@ def curves(trials: Sequence[Trial], source: Source) -> pd.DataFrame:
         ``id``, ``variant``, ``seed``, ``point`` (int64), `POINT`, then the loss terms by name; doubles, NaN
         where a row has no such number.
     """
-    rows = [
-        {"id": trial.id, "variant": trial.label or trial.method, "seed": trial.seed, "point": row["point"]}
-        | {k: float(v) for k, v in row.items() if k != "point" and is_number(v)}
-        for trial in trials
-        for row in source.curve(trial)
-    ]
-    terms = sorted({k for row in rows for k in row} - {"id", "variant", "seed", "point", *POINT})
-    kinds: dict[str, Any] = {"id": str, "variant": str, "seed": "int64", "point": "int64"}
-    kinds |= dict.fromkeys([*POINT, *terms], float)
-    return pd.DataFrame({name: [row.get(name) for row in rows] for name in kinds}).astype(kinds)
+    own, counts, terms = [], [], set[str]()
+    points: list[int] = []
+    numbers: list[dict[str, array[float]]] = []  # by column, for millions of points are too many dictionaries
+    for trial in trials:
+        rows = source.curve(trial)
+        own.append((trial.id, trial.label or trial.method, trial.seed))
+        counts.append(len(rows))
+        points += [row["point"] for row in rows]
+        names = {k for row in rows for k in row} - {"point"}
+        numbers.append(
+            {
+                k: array("d", [float(row[k]) if is_number(row.get(k)) else math.nan for row in rows])
+                for k in names
+            }
+        )
+        terms |= {
+            k for k, column in numbers[-1].items() if k not in POINT and not all(map(math.isnan, column))
+        }
+    table: dict[str, Any] = {
+        name: np.repeat(np.array([each[i] for each in own], dtype=object), counts)
+        for i, name in enumerate(("id", "variant", "seed"))
+    } | {"point": points}
+    blank = [array("d", [math.nan]) * n for n in counts]
+    for name in (*POINT, *sorted(terms)):
+        parts = [found.get(name, none) for found, none in zip(numbers, blank, strict=True)]
+        table[name] = np.concatenate(parts) if parts else np.zeros(0)
+    return pd.DataFrame(table).astype({"id": str, "variant": str, "seed": "int64", "point": "int64"})
 
 
 def _row(
@@ -123,6 +143,7 @@ def _row(
         "reason": failure["reason"] if failure else "",
         "settings": json.dumps(trial.settings, sort_keys=True),
         "classes": _classes(trial.task),
+        "authors_batch": _authors_batch(trial.method, json.dumps(trial.settings, sort_keys=True)),
     }
     if result is None:
         return row, set()
@@ -146,7 +167,7 @@ def _kinds(metrics: Sequence[str]) -> dict[str, Any]:
     kinds |= dict.fromkeys(("budget", "precision", "status", "reason"), str)
     kinds |= dict.fromkeys((*metrics, "top1_tail", "top1_mean", "top1_std", "top1_oracle"), float)
     kinds |= dict.fromkeys((*SPEND, *COST), float) | PROVENANCE
-    kinds["classes"] = float
+    kinds |= {"classes": float, "authors_batch": float}
     return kinds | dict.fromkeys(("warnings", "unavailable", "settings", "stale"), str)
 
 
@@ -179,6 +200,22 @@ def _classes(task: str) -> float:
     try:
         return float(data.describe(task).K)
     except DfkdError:
+        return math.nan
+
+
+@cache
+def _authors_batch(method: str, settings: str) -> float:
+    """Images in a batch of S as the method's own presets have it, whatever the trial's; NaN without any."""
+    from harness import registry
+    from harness.config import resolve
+
+    cls, _ = registry.methods.error_or(method)
+    if not cls:
+        return math.nan
+    chosen = {k: v for k, v in json.loads(settings).items() if k in cls.PRESETS}
+    try:
+        return float(resolve(method, cls.HP, cls.PRESETS, chosen).get("batch", math.nan))
+    except DfkdError:  # settings of another version of the method
         return math.nan
 
 

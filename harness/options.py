@@ -161,13 +161,34 @@ def choose(
 def on_grid(command: Callable[..., None]) -> Callable[..., None]:
     """Make a command on a `Chosen`, its first parameter, one on GRID with the options that override it."""
     shared = inspect.signature(choose, eval_str=True).parameters
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     def called(**given: Any) -> None:
         chosen = choose(**{name: given.pop(name) for name in shared})
         command(chosen, **given)
 
-    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*shared.values(), *own)]
+    return _made(called, command, list(shared.values()))
+
+
+def on_grids(command: Callable[..., None]) -> Callable[..., None]:
+    """As `on_grid` for several grids: its first parameter is a list, every override reaches each of them."""
+    shared = dict(inspect.signature(choose, eval_str=True).parameters)
+    one = shared.pop("grid")
+    about = one.annotation.__metadata__[0]
+    many = typer.Argument(metavar="GRID", help=about.help, autocompletion=about.autocompletion)
+
+    def called(grid: list[str], **given: Any) -> None:
+        overrides = {name: given.pop(name) for name in shared}
+        command([choose(grid=each, **overrides) for each in grid], **given)
+
+    return _made(called, command, [one.replace(annotation=Annotated[list[str], many]), *shared.values()])
+
+
+def _made(
+    called: Callable[..., None], command: Callable[..., None], first: list[inspect.Parameter]
+) -> Callable[..., None]:
+    """``called`` with the name, the words and the options of ``command``, ``first`` in place of its first."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*first, *own)]
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {p.name: p.annotation for p in parameters}
     called.__name__, called.__doc__ = command.__name__, command.__doc__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,14 +73,10 @@ class Results:
         return found
 
     def text(self) -> str:
-        """The main table for a terminal, and the paired differences."""
-        tables = importlib.import_module("reports.tables")
-        table = tables.main(self.frame, self.curves)
-        text = str(tables.to_text(table))
-        if self.paired is not None:
-            section = importlib.import_module("reports.section")
-            text += "\n" + str(section.to_text(section.layout(self.paired, table)))
-        return text
+        """The main table for a terminal, and what `reports.findings` says beyond it."""
+        published = importlib.import_module("reports.published").load()
+        findings = importlib.import_module("reports.findings")
+        return str(findings.find(self.frame, self.curves, published, self.paired).text())
 
     def _note(self) -> str:
         grid, label = self.grid, self.grid.equal_cost
@@ -94,7 +90,7 @@ class Results:
         """Write the report under ``<out>/reports/<grid>/``.
 
         Returns:
-            Format -> file, and "contrasts" -> its CSV where the grid has any.
+            Format -> file, and further CSVs by their names (`reports.page.write`).
 
         Raises:
             DfkdError: for an unknown format, or a folder that cannot be written.
@@ -109,3 +105,22 @@ class Results:
         except OSError as error:
             raise DfkdError(f"--out: {folder} cannot be written: {error.strerror or error}") from error
         return written
+
+
+def index(made: Sequence[tuple[Results, Mapping[str, Path]]]) -> list[Path]:
+    """Write the index of several grids' reports, ``<out>/reports/index.html`` and ``index.md``.
+
+    Args:
+        made: the results and the files that `Results.report` gave, of each; one ``out`` for all.
+
+    Raises:
+        DfkdError: for a folder that cannot be written.
+    """
+    page = importlib.import_module("reports.index")
+    folder = Path(made[0][0].out) / "reports"
+    entries = [page.Entry(found.grid.name, found._note(), found.frame, files) for found, files in made]
+    try:
+        written: list[Path] = page.write(entries, folder)
+    except OSError as error:
+        raise DfkdError(f"--out: {folder} cannot be written: {error.strerror or error}") from error
+    return written

@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -51,14 +52,15 @@ class Kept:
 
     def curve(self) -> list[dict[str, Any]]:
         """Every whole row so far; what follows a torn line was never promised."""
-        rows: list[dict[str, Any]] = []
-        with suppress(FileNotFoundError), (self.path / "curve.jsonl").open("rb") as file:
-            for line in file:
-                row = _parse(line) if line.endswith(b"\n") else None
-                if row is None:
-                    break
-                rows.append(row)
-        return rows
+        try:
+            lines = (self.path / "curve.jsonl").read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+        with suppress(ValueError):  # all at once takes half the time
+            rows = json.loads(b"[" + b",".join(lines) + b"]")
+            if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
+                return list(rows)
+        return list(takewhile(lambda row: row is not None, map(_parse, lines)))  # type: ignore[arg-type]
 
     def status(self) -> Status:
         """Where the trial stands, ``running`` included: its lock is held by somebody else."""

@@ -1,7 +1,4 @@
-"""Whether a method runs with given settings, found out on a toy problem in a fraction of a second.
-
-Answers are remembered (`harness.remember`): torch is imported for a question that was not asked before.
-"""
+"""Whether a method runs with given settings, found out on a toy problem in a fraction of a second."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from harness import registry, remember
+from harness import registry
 from harness.errors import DfkdError
 
 if TYPE_CHECKING:
@@ -28,18 +25,14 @@ def loss_of(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         method: its name.
         settings: all of them; `obstacles` has found none.
     """
+    from harness.compute import own_globals
 
-    def ask() -> dict[str, Any]:
-        from harness.compute import own_globals
-
-        with own_globals(0, 1):
-            made = _smallest(method, settings)
-            try:
-                return {"error": "", "terms": sorted(made.round())}
-            except DfkdError as error:
-                return {"error": str(error), "terms": []}
-
-    return dict(remember.by_code(f"loss of {method} {sorted(settings.items())!r}", ask))
+    with own_globals(0, 1):
+        made = _smallest(method, settings)
+        try:
+            return {"error": "", "terms": sorted(made.round())}
+        except DfkdError as error:
+            return {"error": str(error), "terms": []}
 
 
 def _smallest(method: str, settings: Mapping[str, Any]) -> Method:
@@ -57,19 +50,8 @@ def _shrunk(settings: Mapping[str, Any], most: Mapping[str, int]) -> dict[str, A
 
 def obstacles(
     method: str, settings: Sequence[Mapping[str, Any]], cells: Sequence[tuple[str, tuple[str, str]]]
-) -> list[str]:
-    """Why the method refuses its settings in each cell, or empty texts."""
-
-    def ask() -> list[str]:
-        return list(_refusals(method, settings, cells))
-
-    told = f"refusals of {method} {[sorted(s.items()) for s in settings]!r} {list(cells)!r}"
-    return list(remember.by_code(told, ask))
-
-
-def _refusals(
-    method: str, settings: Sequence[Mapping[str, Any]], cells: Sequence[tuple[str, tuple[str, str]]]
 ) -> Iterator[str]:
+    """Why the method refuses its settings in each cell (task, pair), or an empty text."""
     from harness.check import toy_method, toy_problem
     from harness.compute import own_globals
     from harness.data import describe

@@ -90,6 +90,8 @@ GUIDE = (
     "still climbing: the mean over the last tenth of a data-free method's own curve is above the tenth "
     "before it by more than 0.3 points and by more than two standard errors; a longer budget would "
     "move its row.",
+    "Pareto-optimal: no row is both cheaper (in cost) and better (in top-1) among the data-free rows and "
+    "controls of one teacher file whose seeds all ran.",
     "agreement: share of test images on which student and teacher decide alike. fd_teacher: Fréchet distance "
     "of the images to the test set in the teacher's features; not FID. coverage: share of classes the "
     "teacher sees among the images. Cost counts 2 operations per multiply-add, images included.",
@@ -193,6 +195,8 @@ def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
         marks.append(f"split: teacher file {row['teacher_digest'][:8] or 'unknown'} alone")
     if row["stale"]:
         marks.append(f"stale: {row['stale']}")
+    if row["pareto"]:
+        marks.append("Pareto-optimal")
     if row["climbing"]:
         marks.append(f"still climbing: {row['climb']:+.2f} over the last tenth")
     if row["warnings"]:

@@ -70,24 +70,28 @@ def learning_curves(
         ax = figure.subplots()
         if not math.isnan(teacher):
             ax.axhline(teacher, color=_MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+        # Seaborn would take the same mean and band, point by point, in a hundred times the time.
+        over = data[data["x"] > 0].groupby(["label", "x"], sort=False)["top1"].agg(["mean", "min", "max"])
+        over = over.reset_index()
         sns.lineplot(
-            data[data["x"] > 0],
+            over,
             x="x",
-            y="top1",
+            y="mean",
             hue="label",
             style="label",
             hue_order=shown,
             style_order=shown,
             palette={label: styles[label].colour for label in shown},
             dashes={label: styles[label].dash or "" for label in shown},
-            errorbar=("pi", 100),
-            err_kws={"alpha": 0.18, "linewidth": 0},
-            estimator="mean",
+            errorbar=None,
+            estimator=None,
             legend=False,
             ax=ax,
         )
         for label in shown:
-            _marks(ax, data[data["label"] == label], styles[label])
+            run, style = over[over["label"] == label], styles[label]
+            ax.fill_between(run["x"], run["min"], run["max"], color=style.colour, alpha=0.18, linewidth=0)
+            _marks(ax, data[data["label"] == label], style)
         _scales(ax, data, axis, teacher)
         handles = [_handle(styles[label], names[label]) for label in shown]
         if not math.isnan(teacher):

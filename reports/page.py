@@ -1,4 +1,4 @@
-"""Write a grid's report: one HTML file that asks the network for nothing, Markdown with its figures, CSV."""
+"""Write a grid's report: one HTML file that asks the network for nothing, Markdown, LaTeX, CSV."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.errors import unknown
-from reports import contrasts, look, section, select, tables
+from reports import look, published, section, select, tables, tex
 from reports.blocks import GUIDE, blocks
+from reports.findings import find
 from reports.pictures import Samples, draw
+from reports.published import Published
 
-FORMATS = {"html": "report.html", "md": "report.md", "csv": "report.csv"}
+FORMATS = {"html": "report.html", "md": "report.md", "tex": "report.tex", "csv": "report.csv"}
 
 
 def write(
@@ -31,6 +33,7 @@ def write(
     out: Path,
     formats: Sequence[str] = ("html", "md", "csv"),
     paired: pd.DataFrame | None = None,
+    known: Sequence[Published] | None = None,
 ) -> dict[str, Path]:
     """Write the report of one grid.
 
@@ -42,12 +45,13 @@ def write(
         samples: trial id -> arrays of its ``samples.npz``, or None.
         out: directory, made if missing; files of an earlier report are replaced one by one.
         formats: out of `FORMATS`. Markdown also writes ``figures/*.svg``, which it shows.
-        paired: rows against one another, of `reports.contrasts.paired`; a section, and beside the CSV
-            ``contrasts.csv``. None for a grid without contrasts.
+        paired: rows against one another, of `reports.contrasts.paired`: a section, and the family of the
+            tests over all cells. None for a grid without contrasts.
+        known: published numbers; those of ``benchmarks/published.csv`` by default.
 
     Returns:
-        Format -> file, and "contrasts" -> ``contrasts.csv`` where it is written. The same input gives the
-        same bytes.
+        Format -> file; with "csv" also "verdicts" and "comparisons", and "contrasts" where there are any. The
+        same input gives the same bytes.
 
     Raises:
         DfkdError: for an unknown format.
@@ -55,31 +59,32 @@ def write(
     for name in formats:
         if name not in FORMATS:
             raise unknown("report format", name, FORMATS)
-    table = tables.main(frame, curves)
-    texts = {"csv": lambda: tables.to_csv(table)}
+    found = find(frame, curves, published.load() if known is None else known, paired)
+    headline = note or "The grid states nothing on how its settings were found."
+    texts = {"tex": lambda: tex.document(grid_name, f"{headline} {counts(frame)}.", found)}
     if set(formats) & {"html", "md"}:
         pictures = list(draw(frame, curves, samples))
         words = {
             "grid": grid_name,
-            "note": note or "The grid states nothing on how its settings were found.",
+            "note": headline,
             "counts": counts(frame),
             "guide": GUIDE,
             "pictures": pictures,
             "provenance": provenance(frame),
             "settings": settings(frame),
-            "contrasts": [] if paired is None else section.layout(paired, table),
+            "sections": found.sections,
         }
-        texts["md"] = lambda: _markdown(table, words)
-        texts["html"] = lambda: _html(table, words)
+        texts["md"] = lambda: _markdown(found.table, words)
+        texts["html"] = lambda: _html(found.table, words)
     if "md" in formats:
         for picture in pictures:
-            _replace(out / "figures" / f"{picture.name}.svg", picture.svg)
-    written = {name: out / FORMATS[name] for name in formats}
-    for name, path in written.items():
-        _replace(path, texts[name]())
-    if "csv" in formats and paired is not None:
-        written["contrasts"] = out / "contrasts.csv"
-        _replace(written["contrasts"], contrasts.to_csv(paired))
+            replace(out / "figures" / f"{picture.name}.svg", picture.svg)
+    written = {}
+    for name in formats:
+        made = found.csv() if name == "csv" else {name: texts[name]()}
+        for kind, text in made.items():
+            written[kind] = out / FORMATS.get(kind, f"{kind}.csv")
+            replace(written[kind], text)
     return written
 
 
@@ -139,8 +144,7 @@ def _markdown(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
         where = ", ".join(filter(None, (picture.block, picture.file)))
         lines += [f"### {escape(picture.title)}: {escape(where)}", ""]
         lines += [f"![{escape(picture.title)}](figures/{picture.name}.svg)", "", escape(picture.caption), ""]
-    if words["contrasts"]:
-        lines.append(section.to_markdown(words["contrasts"]))
+    lines += [section.to_markdown(part) for part in words["sections"].values()]
     lines += ["## How to read this", "", *(f"- {escape(line)}" for line in words["guide"]), ""]
     lines += ["## Provenance", "", "| what | value |", "| :-- | :-- |"]
     lines += [f"| {escape(what)} | {escape(value)} |" for what, value in words["provenance"]]
@@ -150,6 +154,11 @@ def _markdown(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
 
 
 def _html(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
+    return render("page.html.j2", {**words, "blocks": blocks(table)})
+
+
+def render(template: str, words: Mapping[str, Any]) -> str:
+    """A page from one of the templates here; it also gets the look's colours and `reports.section.WORDS`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -159,8 +168,7 @@ def _html(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["noted"] = _noted
-    template = environment.get_template("page.html.j2")
-    return template.render(words, blocks=blocks(table), theme=Markup(look.css()))
+    return environment.get_template(template).render(words, theme=Markup(look.css()), wordy=section.WORDS)
 
 
 def _noted(text: str, place: str) -> Markup:
@@ -172,7 +180,7 @@ def _noted(text: str, place: str) -> Markup:
     return link.format(found[1], place, found[2])
 
 
-def _replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -53,7 +53,7 @@ def draw(frame: pd.DataFrame, curves: pd.DataFrame, samples: Samples) -> Iterato
     """Every figure of a report: per (task, pair, teacher file) two learning curves and a sample grid."""
     every = select.cells(frame)
     styles = look.styles({c.label: bool(c.trials["reference"].iloc[0]) for c in every})
-    known = select.classes(frame)
+    known, runs = select.classes(frame), select.Runs(curves)
     groups: dict[tuple[str, ...], list[select.Cell]] = {}
     for cell in every:
         if cell.ids and not cell.stale:
@@ -69,7 +69,7 @@ def draw(frame: pd.DataFrame, curves: pd.DataFrame, samples: Samples) -> Iterato
             caption += f" Stale results are left out: {', '.join(old)}."
         top1 = float(cells[0].done["teacher_top1"].mean()) if "teacher_top1" in frame else float("nan")
         for kind, (column, scale, axis) in _AXES.items():
-            data = _long(cells, curves, column, scale)
+            data = _long(cells, runs, column, scale)
             if not data.empty:
                 yield Picture(
                     f"curves-{kind}-{i}",
@@ -86,7 +86,7 @@ def _pair(cell: select.Cell) -> tuple[str, ...]:
     return tuple(str(cell.trials[c].iloc[0]) for c in ("task", "teacher", "student"))
 
 
-def _long(cells: Sequence[select.Cell], curves: pd.DataFrame, column: str, scale: float) -> pd.DataFrame:
+def _long(cells: Sequence[select.Cell], curves: select.Runs, column: str, scale: float) -> pd.DataFrame:
     parts = []
     for cell in cells:
         found = select.together(curves, cell.ids, [column, "top1"])

@@ -1,6 +1,6 @@
-"""The section on paired differences laid out for people: its two tables, as text and as Markdown.
+"""Sections of small tables, as text and as Markdown, and the one on paired differences laid out for people.
 
-The page prints what `layout` gives by its own template.
+The page prints the tables by its own template, `reports.tex` by its own writer.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from reports.tables import escape, narrow
 
 _PLACE = ("task", "teacher", "student")
 #: columns that hold words
-_WORDS = ("where", "row", "measured against", "verdict")
+WORDS = ("where", "row", "measured against", "verdict", "not told apart from", "best")
 
 
 @dataclass
 class Table:
-    """A table of the section; `notes` say what its numbers lack."""
+    """A table of a section; `notes` say what its numbers lack. Without rows the notes are all there is."""
 
     title: str
     caption: str
@@ -41,10 +41,10 @@ def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
         table: of `reports.tables.main`, for best on test against last.
     """
     rows = select.records(found)
-    said = _where(rows)
+    said = where(rows)
     notes = []
-    for row, where in zip(rows, said, strict=True):
-        name = f"{row['row']} against {row['against']}" + (f" ({where})" if where else "")
+    for row, place in zip(rows, said, strict=True):
+        name = f"{row['row']} against {row['against']}" + (f" ({place})" if place else "")
         if row["missing"]:
             notes.append(f"{name}: {row['pairs']} of {row['asked']} pairs: {row['missing']}")
         if row["unavailable"]:
@@ -68,13 +68,13 @@ def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
             str(row["pairs"]) if row["pairs"] == row["asked"] else f"{row['pairs']} of {row['asked']}",
             number(row["top1_row"], 2),
             number(row["top1_against"], 2),
-            _signed(row["difference"]),
+            signed(row["difference"]),
             *(number(row[name], 2) for name in ("half_seeds", "half_joint", "resolution")),
             row["verdict"],
         )
         for row in rows
     ]
-    return [Table("Paired differences", _CAPTION, *_placed(heads, lines, said), notes), _gaps(table)]
+    return [Table("Paired differences", _CAPTION, *placed(heads, lines, said), notes), _gaps(table)]
 
 
 _CAPTION = (
@@ -92,25 +92,25 @@ def _gaps(table: pd.DataFrame) -> Table:
         (
             row["label"] + (" (stale)" if row["stale"] else ""),
             str(int(row["oracle_gap_n"])),
-            _signed(row["oracle_gap"]),
+            signed(row["oracle_gap"]),
             number(row["oracle_gap_half"], 2),
         )
         for row in rows
     ]
     caption = "What picking each seed's best point on the test set would have added to its last point."
-    return Table("Best on test against last", caption, *_placed(heads, lines, _where(rows)))
+    return Table("Best on test against last", caption, *placed(heads, lines, where(rows)))
 
 
-def _placed(
-    heads: list[Head], lines: Sequence[tuple[str, ...]], where: Sequence[str]
+def placed(
+    heads: list[Head], lines: Sequence[tuple[str, ...]], places: Sequence[str]
 ) -> tuple[list[Head], list[tuple[str, ...]]]:
     """With a first column that says where, if there is anything to say."""
-    if not any(where):
+    if not any(places):
         return heads, list(lines)
-    return [Head("where"), *heads], [(place, *line) for place, line in zip(where, lines, strict=True)]
+    return [Head("where"), *heads], [(place, *line) for place, line in zip(places, lines, strict=True)]
 
 
-def _where(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def where(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Task, pair and teacher file of each row, as far as rows differ in them."""
     pairs = [tuple(row[name] for name in _PLACE) for row in rows]
     files = {(pair, row["teacher_digest"]) for pair, row in zip(pairs, rows, strict=True)}
@@ -123,7 +123,8 @@ def _where(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return said
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Two digits and a sign, a dash for what is not there."""
     return DASH if math.isnan(value) else f"{value:+.2f}"
 
 
@@ -133,14 +134,14 @@ def to_text(tables: Sequence[Table]) -> str:
 
     parts = []
     for table in tables:
-        align = ["left" if head.text in _WORDS else "right" for head in table.heads]
+        align = ["left" if head.text in WORDS else "right" for head in table.heads]
         body = [[narrow(cell, 28) for cell in row] for row in table.rows]
         heads = [narrow(head.text, 12) for head in table.heads]
-        grid = (
-            tabulate(body, heads, tablefmt="simple", colalign=align, disable_numparse=True) if body else DASH
-        )
+        grid = tabulate(body, heads, tablefmt="simple", colalign=align, disable_numparse=True) if body else ""
         caption = textwrap.wrap(table.caption, 100)
-        parts.append("\n".join([table.title, *caption, "", grid, *[""] * bool(table.notes), *table.notes]))
+        notes = [line for note in table.notes for line in textwrap.wrap(note, 100, subsequent_indent="  ")]
+        above = [table.title, *caption, "", *([grid] if body or not notes else [])]
+        parts.append("\n".join([*above, *[""] * bool(body and notes), *notes]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -149,8 +150,10 @@ def to_markdown(tables: Sequence[Table]) -> str:
     lines = []
     for i, table in enumerate(tables):
         lines += [f"{'###' if i else '##'} {table.title}", "", escape(table.caption), ""]
-        lines.append("| " + " | ".join(escape(head.text) for head in table.heads) + " |")
-        lines.append("|" + "|".join(" :-- " if h.text in _WORDS else " --: " for h in table.heads) + "|")
-        lines += ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in table.rows]
-        lines += ["", *(f"- {escape(note)}" for note in table.notes), *[""] * bool(table.notes)]
+        if table.rows:
+            lines.append("| " + " | ".join(escape(head.text) for head in table.heads) + " |")
+            lines.append("|" + "|".join(" :-- " if h.text in WORDS else " --: " for h in table.heads) + "|")
+            lines += ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in table.rows]
+            lines.append("")
+        lines += [*(f"- {escape(note)}" for note in table.notes), *[""] * bool(table.notes)]
     return "\n".join(lines)

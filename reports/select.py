@@ -179,13 +179,40 @@ def classes(frame: pd.DataFrame) -> dict[str, float]:
     return found
 
 
+class Runs:
+    """Curves of many trials, found by id without a search through all of them."""
+
+    def __init__(self, curves: pd.DataFrame) -> None:
+        """Note where each trial's points are.
+
+        Args:
+            curves: long, with ``id``, ``round`` and more.
+        """
+        self._curves = curves
+        self._at = curves.groupby("id", sort=False).indices
+        self._columns: dict[str, NDArray[np.float64]] = {}
+
+    def of(self, id: str, columns: Sequence[str]) -> NDArray[np.float64]:
+        """(columns, points) of a trial: whole points, each round once and in order; maybe none."""
+        at = self._at.get(id, np.zeros(0, np.int64))
+        found = np.stack([self._column(name)[at] for name in ("round", *columns)])
+        found = found[:, ~np.isnan(found).any(axis=0)]
+        first = np.unique(found[0], return_index=True)[1]  # two rows of a grid may share a trial
+        return found[1:, first]
+
+    def _column(self, name: str) -> NDArray[np.float64]:
+        if name not in self._columns:
+            self._columns[name] = self._curves[name].to_numpy(dtype=np.float64)
+        return self._columns[name]
+
+
 def together(
-    curves: pd.DataFrame, ids: Sequence[str], columns: Sequence[str]
+    curves: pd.DataFrame | Runs, ids: Sequence[str], columns: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
     """Curves of several runs on common points.
 
     Args:
-        curves: long, with ``id``, ``round`` and the columns.
+        curves: long, with ``id``, ``round`` and the columns; `Runs` where there is more than one question.
         ids: the runs; one without a curve is left out.
         columns: what to take.
 
@@ -193,19 +220,12 @@ def together(
         Column -> (runs, points), read at the rounds of the run with the fewest points (between points by
         a straight line; where all runs have the same rounds nothing is changed). Empty without a curve.
     """
-    runs = []
-    for id in ids:
-        run = curves[curves["id"] == id].dropna(subset=["round", *columns])
-        run = run.drop_duplicates("round").sort_values("round")  # two rows of a grid may share a trial
-        if len(run):
-            runs.append(run)
+    known = curves if isinstance(curves, Runs) else Runs(curves)
+    runs = [run for id in ids if (run := known.of(id, ("round", *columns))).size]
     if not runs:
         return {}
-    grid = min(runs, key=len)["round"].to_numpy(dtype=float)
-    return {
-        c: np.stack([np.interp(grid, r["round"].to_numpy(float), r[c].to_numpy(float)) for r in runs])
-        for c in columns
-    }
+    grid = min(runs, key=lambda run: run.shape[1])[0]
+    return {c: np.stack([np.interp(grid, run[0], run[i]) for run in runs]) for i, c in enumerate(columns, 1)}
 
 
 def tiles(

@@ -14,21 +14,23 @@ from typing import Any
 
 import pandas as pd
 
-from reports import select, stats
+from reports import pareto, select, stats
 from reports.blocks import DASH, Block, blocks
 
 _FIRST = (
     *("task", "teacher", "student", "teacher_digest", "teacher_top1", "classes", "label", "variant"),
     *("method", "reference", "control", "budget", "precision", "seeds", "ran", "failed", "rank"),
-    *("control_top1", "below_control"),
+    *("control_top1", "below_control", "pareto"),
 )
 #: rows that agree in these are compared
 _PLACE = ("task", "teacher", "student", "teacher_digest")
 _TRAINING = ("top1_tail", "top1_mean", "top1_std", "top1_oracle")
 _COST = ("rounds", "student_updates", "flops", "seconds", "seconds_total", "peak_memory_mb")
 #: numbers of a frame that are no metric of the last point
-_OTHER = frozenset((*_TRAINING, *_COST, "seed", "teacher_seed", "classes", "teacher_top1", "threads"))
-_LAST = ("machines", "stale", "reason", "warnings", "unavailable", "settings")
+_OTHER = frozenset(
+    (*_TRAINING, *_COST, "seed", "teacher_seed", "classes", "teacher_top1", "threads", "authors_batch")
+)
+_LAST = ("machines", "authors_batch", "stale", "reason", "warnings", "unavailable", "settings")
 
 
 def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -42,17 +44,19 @@ def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFram
         Identity; ``seeds`` asked for, ``ran``, ``failed``; ``rank`` by ``top1`` among the rows of one
         teacher file that are data-free, no control, not stale and whose seeds all ran, else NaN; of a ranked
         row ``control_top1``, the best mean of a control beside it, and ``below_control``, that control's
-        label where the row does not exceed it, else ""; for ``top1`` and every other metric ``m``, its
-        ``m_half`` (95 % t-interval) and ``m_n``; ``top1_at_chance``, the mean with failed seeds at chance,
-        NaN without any; means over seeds of the frame's ``top1_*``, spend and cost; ``oracle_gap`` (best on
-        test minus last) as a metric; ``climb``, ``climb_error`` and ``climbing`` (`reports.stats.climb`,
+        label where the row does not exceed it, else ""; ``pareto`` (`reports.pareto.front`); for ``top1``
+        and every other metric ``m``, its ``m_half`` (95 % t-interval) and ``m_n``; ``top1_at_chance``, the
+        mean with failed seeds at chance, NaN without any; means over seeds of the frame's ``top1_*``, spend
+        and cost; ``oracle_gap`` (best on test minus last) as a metric; ``climb``, ``climb_error`` and
+        ``climbing`` (`reports.stats.climb`,
         data-free rows only); ``machines`` the seconds were taken on; texts. Accuracies in percent.
     """
     metrics = [
         c for c in frame.columns if pd.api.types.is_float_dtype(frame[c]) and c not in _OTHER and c != "top1"
     ]
     known = select.classes(frame)
-    rows = [_row(cell, ["top1", *metrics], known, curves) for cell in select.cells(frame)]
+    runs = None if curves is None else select.Runs(curves)
+    rows = [_row(cell, ["top1", *metrics], known, runs) for cell in select.cells(frame)]
     order = [*_FIRST, *_of("top1"), "top1_at_chance", *_TRAINING, "climb", "climb_error", "climbing"]
     order += _of("oracle_gap")
     order += [name for m in metrics for name in _of(m)] + [*_COST, *_LAST]
@@ -61,7 +65,7 @@ def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFram
     ranked = table[~given & (table["stale"] == "") & (table["ran"] == table["seeds"])]
     places = ranked.groupby(list(_PLACE))["top1"].rank(method="min", ascending=False)
     table = table.assign(rank=places.reindex(table.index).astype(float))
-    return table.assign(**_against_controls(table))
+    return table.assign(**_against_controls(table), pareto=pareto.front(table))
 
 
 def _against_controls(table: pd.DataFrame) -> dict[str, list[Any]]:
@@ -144,7 +148,7 @@ def _of(metric: str) -> tuple[str, str, str]:
 
 
 def _row(
-    cell: select.Cell, metrics: Sequence[str], classes: dict[str, float], curves: pd.DataFrame | None
+    cell: select.Cell, metrics: Sequence[str], classes: dict[str, float], curves: select.Runs | None
 ) -> dict[str, Any]:
     done, first = cell.done, cell.trials.iloc[0]
     row: dict[str, Any] = {c: first[c] for c in select.SAME} | {
@@ -160,6 +164,7 @@ def _row(
         "climbing": False,
         "stale": cell.stale,
         "machines": len(set(done["machine"])) if "machine" in done else 0,
+        "authors_batch": float(first.get("authors_batch", math.nan)),
     }
     for metric in metrics:
         row |= zip(_of(metric), stats.interval(_values(done, metric)), strict=True)

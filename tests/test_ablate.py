@@ -277,13 +277,9 @@ def test_a_method_without_weights_says_so() -> None:
 def test_every_method_has_ablations_whose_trials_resolve(name: str) -> None:
     found = ablation(begin(name, "digits"))
     full = next(t for t in grids.trials(found.grid) if t.label == "full")
-    alike = {
-        "full",
-        *(row.label for row in found.rows if row.same == "full"),
-    }  # of two terms, bare and the other
+    same = {row.label for row in found.rows if row.same == "full"} | {"full"}
     for trial in grids.trials(found.grid):
-        assert trial.budget == full.budget
-        assert (trial.settings == full.settings) == (trial.label in alike)
+        assert trial.budget == full.budget and (trial.label in same) == (trial.settings == full.settings)
 
 
 # --- where it starts ----------------------------------------------------------------------------
@@ -325,6 +321,18 @@ def test_a_method_means_its_row_or_its_only_row(tmp_path: Path) -> None:
     more = {"variants": {"warm": ("kd", {"tau": 2.0}), "warmer": ("kd", {})}, "budgets": {}, "row_seeds": {}}
     with pytest.raises(DfkdError, match="has 2 rows of kd: give a row's label instead: 'warm'; 'warmer'"):
         begin("kd", grid_file(tmp_path, **more))
+
+
+def test_a_term_that_one_place_alone_has_is_ablated(tmp_path: Path) -> None:
+    on = {"mnist": On(settings={"kd": {"w_ce": 0.3}})}
+    file = grid_file(tmp_path, on=on, settings={"kd": {"w_ce": 0.0}}, variants={"kd": ("kd", {})}, budgets={},
+                     row_seeds={})  # fmt: skip
+    found = ablation(begin("kd", file), only="losses")
+    of = {(t.label, t.task): (t.settings["w_kd"], t.settings["w_ce"]) for t in grids.trials(found.grid)}
+    assert (of["full", "digits"], of["full", "mnist"]) == ((0.9, 0.0), (0.9, 0.3))
+    assert (of["- ce", "digits"], of["- ce", "mnist"]) == ((0.9, 0.0), (0.9, 0.0))
+    # on digits nothing is left without KD: that trial fails there, and says so in its cell
+    assert (of["- kd", "digits"], of["- kd", "mnist"]) == ((0.0, 0.0), (0.0, 0.3))
 
 
 def test_overrides_hold_for_every_row(tmp_path: Path) -> None:

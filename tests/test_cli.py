@@ -362,9 +362,8 @@ def test_a_result_of_another_teacher_is_marked_stale(dfkd, world, copied):
 def test_report_writes_what_is_asked(dfkd, world, copied):
     shutil.rmtree(copied / "reports")
     said = dfkd("report", world.grid, "--out", copied, "--format", "md,csv")
-    assert said.out.splitlines() == [
-        f"{k}: {copied / 'reports' / 'tiny' / f'report.{k}'}" for k in ("md", "csv")
-    ]
+    files = {"md": "report.md", "csv": "report.csv"} | {k: f"{k}.csv" for k in ("verdicts", "comparisons")}
+    assert said.out.splitlines() == [f"{k}: {copied / 'reports' / 'tiny' / f}" for k, f in files.items()]
     assert not (copied / "reports" / "tiny" / "report.html").exists()
 
 

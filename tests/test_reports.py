@@ -442,8 +442,9 @@ class TestPage:
         assert "0123456789ab" in words and "x86_64, 2 cores" in words and "2.9.0" in words
 
     def test_only_what_was_asked_for(self, frame, curves, tmp_path):
-        assert list(page.write("g", "", frame, curves, images, tmp_path, ("csv",))) == ["csv"]
-        assert [p.name for p in tmp_path.iterdir()] == ["report.csv"]
+        names = ["csv", "verdicts", "comparisons"]
+        assert list(page.write("g", "", frame, curves, images, tmp_path, ("csv",))) == names
+        assert {p.name for p in tmp_path.iterdir()} == {"report.csv", "verdicts.csv", "comparisons.csv"}
 
     def test_unknown_format(self, frame, curves, tmp_path):
         with pytest.raises(DfkdError, match=r"report format 'pdf'.*html"):

@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from reports import page, tables
+from tests import test_golden_numbers as n
 from tests import test_reports as t
 
 
@@ -19,6 +20,9 @@ def main() -> None:
         files = page.write("digits", "Authors' settings & <ours>.", frame, curves, t.images, Path(folder))
         for kind in ("md", "csv"):
             (t.GOLDEN / t.NAMES[kind]).write_bytes(files[kind].read_bytes())
+        for kind, path in n.write(Path(folder) / "numbers").items():
+            if kind in n.NAMES:
+                (n.GOLDEN / n.NAMES[kind]).write_bytes(path.read_bytes())
     text = tables.to_text(tables.main(frame, curves))
     (t.GOLDEN / "report.txt").write_text(text, encoding="utf-8")
 

@@ -1,0 +1,106 @@
+"""The section on published numbers laid out for people."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports import select
+from reports.blocks import Head, number
+from reports.section import Table, placed, signed, where
+from reports.verdicts import BUDGET, POINTS
+
+_CAPTION = (
+    "Ours is top-1 at the last point, mean over seeds ± half of the 95 % t-interval. Only numbers of the "
+    "same task, pair and settings have a gap, and only where the student was not shown fewer or more images, "
+    f"to {100 * BUDGET:g} %. The verdict compares student/teacher ratios, since teachers differ: reproduced "
+    f"is within the tolerance, which is half of our 95 % interval and no less than {POINTS:g} points."
+)
+_FOOTNOTES = (
+    "None of these has the task, pair, settings and budget of a whole row of ours: no gap and no verdict."
+)
+_HEADS = (
+    Head("row"),
+    Head("published (%)"),
+    Head("ours (%)", "last point, mean over seeds ± half of the 95 % t-interval"),
+    Head("n", "our seeds"),
+    Head("gap (points)", "ours minus published"),
+    Head("teacher's gap (points)", "our teacher minus the source's"),
+    Head("ratio gap (points)", "student/teacher in percent, ours minus published"),
+    Head("± tolerance", "half of the 95 % interval over seeds, at least 0.5"),
+    Head("verdict"),
+)
+
+
+def layout(found: pd.DataFrame) -> list[Table]:
+    """The section: a table of what has a gap, and below it every source and why others have none.
+
+    Args:
+        found: of `reports.verdicts.against`.
+    """
+    rows = select.records(found)
+    if not rows:
+        return []
+    told = [r for r in rows if not math.isnan(r["gap"])]
+    lines = [
+        (
+            r["label"],
+            number(r["published"], 2),
+            number(r["ours"], 2) + ("" if math.isnan(r["half"]) else f" ± {number(r['half'], 2)}"),
+            str(int(r["n"])),
+            signed(r["gap"]),
+            signed(r["teacher_gap"]),
+            signed(r["ratio_gap"]),
+            number(r["tolerance"], 2),
+            r["verdict"] or f"none: {r['why']}",
+        )
+        for r in told
+    ]
+    notes: dict[str, list[str]] = {}
+    for r, place in zip(rows, where(rows), strict=True):
+        name = r["label"] + (f" ({place})" if place else "")
+        notes.setdefault(_note(r), []).append(name)
+    heads, body = placed(list(_HEADS), lines, where(told))
+    return [
+        Table(
+            "Against published numbers",
+            _CAPTION if body else _FOOTNOTES,
+            heads,
+            body,
+            [f"{', '.join(names)}: {note}" for note, names in notes.items()],
+        )
+    ]
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    """Where a number comes from, what speaks against it, and why there is no gap."""
+    source = f"{row['published']:g}, {row['source']}, line {row['line']} of published.csv"
+    parts = [source + ("" if row["kind"] == "own" else f" ({_KINDS[row['kind']]})")]
+    if not math.isnan(row["published_teacher"]):
+        parts.append(f"its teacher {row['published_teacher']:g}")
+    if row["pair"] == "inferred" and "pair" not in row["note"]:
+        parts.append("pair inferred")
+    if math.isnan(row["gap"]):
+        parts.append(f"a footnote, no gap: {row['why']}")
+    if row["selection"] == "best":
+        best = f" (ours, so picked: {signed(row['oracle_gap'])})" if not math.isnan(row["oracle_gap"]) else ""
+        parts.append(f"picked as the best on the test set{best}")
+    if row["suspect"]:
+        parts.append(f"doubted: {row['suspect']}")
+    if row["note"]:
+        parts.append(row["note"])
+    if others := json.loads(row["others"]):
+        parts.append(f"also published: {', '.join(others)}")
+    return "; ".join(parts)
+
+
+_KINDS = {
+    "rerun": "run by other authors",
+    "secondary": "at second hand",
+    "copy": "a copy of another source's number",
+    "issue": "a user's report",
+}

@@ -1,0 +1,121 @@
+"""The index of several grids' reports: what each holds, and the methods over all their cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports import across, page, ranking, section, select, tables
+from reports.blocks import DASH, Head, number
+from reports.section import Table
+
+_CAPTION = (
+    "Best: first among the ranked rows of the cell, top-1 at its last point, ± half of the 95 % t-interval."
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One grid of the index.
+
+    Attributes:
+        name: the grid's.
+        note: how its settings were found.
+        frame: its trials, as `harness.frames.frame` makes it.
+        files: kind -> file, as `reports.page.write` gave them.
+    """
+
+    name: str
+    note: str
+    frame: pd.DataFrame
+    files: Mapping[str, Path]
+
+
+def write(entries: Sequence[Entry], out: Path) -> list[Path]:
+    """Write ``index.html`` and ``index.md``; the same input gives the same bytes.
+
+    Args:
+        entries: in the order of the index; names differ, files lie under ``out``.
+        out: directory of the grids' own folders.
+    """
+    every = pd.concat([entry.frame for entry in entries], ignore_index=True)
+    cells = [(entry, _cells(entry)) for entry in entries]
+    tests, ranked = ranking.comparisons(every), ranking.ranks(tables.main(every))
+    words = {
+        "grids": [
+            {
+                "name": entry.name,
+                "note": entry.note,
+                "counts": page.counts(entry.frame),
+                "links": [(kind, path.relative_to(out).as_posix()) for kind, path in entry.files.items()],
+                "table": table,
+            }
+            for entry, table in cells
+        ],
+        "across": across.layout(ranked, tests),
+    }
+    written = [out / "index.html", out / "index.md"]
+    page.replace(written[0], page.render("index.html.j2", words))
+    page.replace(written[1], _markdown(words))
+    return written
+
+
+def _cells(entry: Entry) -> Table:
+    """Each (task, pair, teacher file) of a grid with its best row."""
+    lines: list[tuple[str, ...]] = []
+    known = select.records(tables.main(entry.frame))
+    for place in dict.fromkeys(_place(row) for row in known):
+        rows = [row for row in known if _place(row) == place]
+        ranked = [row for row in rows if not math.isnan(row["rank"])]
+        best = [row for row in ranked if row["rank"] == 1]
+        ran = [row for row in rows if row["ran"]]
+        top1 = f"{best[0]['top1']:.2f}" if best else DASH
+        half = f" ± {best[0]['top1_half']:.2f}" if best and not math.isnan(best[0]["top1_half"]) else ""
+        teacher = next((row["teacher_top1"] for row in ran), math.nan)
+        lines.append(
+            (
+                f"{place[0]}: {place[1]} → {place[2]}"
+                + (f", teacher file {place[3][:8]}" if place[3] else ""),
+                number(teacher, 2),
+                f"{len(ran)} of {len(rows)}",
+                str(len(ranked)),
+                ", ".join(row["label"] for row in best) or DASH,
+                top1 + half,
+            )
+        )
+    heads = [
+        Head("where"),
+        Head("teacher (%)"),
+        Head("rows with results"),
+        Head("ranked"),
+        Head("best"),
+        Head("top-1 (%)"),
+    ]
+    return Table(entry.name, _CAPTION, heads, lines)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ranking.CELL)
+
+
+def _markdown(words: Mapping[str, Any]) -> str:
+    escape = tables.escape
+    lines = ["# Reports", ""]
+    for grid in words["grids"]:
+        links = ", ".join(f"[{kind}](<{link}>)" for kind, link in grid["links"])
+        lines += [
+            f"## {escape(grid['name'])}",
+            "",
+            escape(grid["note"]),
+            "",
+            f"{grid['counts']}. {links}",
+            "",
+        ]
+        lines += section.to_markdown([grid["table"]]).splitlines()[2:]  # its title stands above
+        lines.append("")
+    return "\n".join(lines) + section.to_markdown(words["across"])

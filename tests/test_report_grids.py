@@ -1,0 +1,181 @@
+"""`dfkd report` on several grids, and on ten thousand trials."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import cli, grids
+from tests.finished_trials import finish
+from tests.test_reports import Page
+
+GRID = """
+from harness.config import Budget, Grid
+GRID = Grid(
+    tasks={tasks}, pairs=(("wrn16_2", "wrn16_1"),), seeds={seeds},
+    budget=Budget(amount=5000, unit="student_updates"),
+    variants={{name: (name, {{}}) for name in ("kd", "noise", "dafl", "dfad", "cpsc")}}, note={note!r},
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A store with two finished grids."""
+    out = tmp_path_factory.mktemp("store")
+    for name, tasks, note in (
+        ("first", ("digits", "digits16"), "tuned <by hand>"),
+        ("second [2]", ("mnist",), "as published"),
+    ):
+        (out / f"{name}.py").write_text(GRID.format(tasks=tasks, seeds=(0, 1, 2), note=note))
+        finish(out, grids.trials(grids.load(out / f"{name}.py")), images=10, side=8)
+    return out
+
+
+@pytest.fixture
+def dfkd(world, monkeypatch, capsys):
+    def call(*arguments: object) -> tuple[int, list[str], str]:
+        monkeypatch.setattr(sys, "argv", ["dfkd", *map(str, arguments), "--out", str(world)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr()
+        return int(end.value.code or 0), said.out.splitlines(), said.err
+
+    return call
+
+
+class TestSeveral:
+    def test_each_gets_its_own_and_the_index_lists_them(self, dfkd, world):
+        code, out, err = dfkd(
+            "report", world / "first.py", world / "second [2].py", "--format", "html,md,csv,tex"
+        )
+        assert code == 0, err
+        reports = world / "reports"
+        kinds = {"html": "report.html", "md": "report.md", "csv": "report.csv", "tex": "report.tex"}
+        files = kinds | {"verdicts": "verdicts.csv", "comparisons": "comparisons.csv"}
+        wanted = {f"{k}: {reports / name / f}" for name in ("first", "second [2]") for k, f in files.items()}
+        assert set(out[:-2]) == wanted
+        assert out[-2:] == [f"index: {reports / 'index.html'}", f"index: {reports / 'index.md'}"]
+        assert all(Path(line.split(": ", 1)[1]).is_file() for line in out)
+
+        text = (reports / "index.html").read_text("utf-8")
+        page = Page(text)
+        assert not re.search(r"https?://|<script", text) and "<by hand>" not in text
+        links = [link for link in page.links if not link.startswith("data:")]
+        assert len(links) == 12 and "second%20%5B2%5D/report.html" in links
+        assert "15 of 15 trials done" in page.words and "tuned <by hand>" in page.words
+        # best of each cell, and all three cells ranked together
+        assert "Mean ranks over 3 cells" in page.words and "Paired tests over all cells" in page.words
+        assert len(text) < 100_000
+
+        marked = (reports / "index.md").read_text("utf-8")
+        assert "[html](<second [2]/report.html>)" in marked and "## second \\[2\\]" in marked
+        assert "| digits: wrn16_2 → wrn16_1, teacher file " in marked and "| 95.00 | 5 of 5 | 3 |" in marked
+
+    def test_nine_pairs_over_three_cells_are_tested(self, dfkd, world):
+        # three seeds of three cells in two grids: nine pairs, which neither grid has
+        dfkd("report", world / "first.py", world / "second [2].py", "--format", "csv")
+        marked = (world / "reports" / "index.md").read_text("utf-8")
+        rows = [
+            line.split(" | ")
+            for line in marked.splitlines()
+            if re.match(r"\| (dafl|dfad|cpsc) \| (dafl|dfad|cpsc)", line)
+        ]
+        assert len(rows) == 3 and all(row[2:4] == ["9", "3"] for row in rows)
+
+    def test_the_same_bytes_again(self, dfkd, world):
+        index = world / "reports" / "index.html"
+        dfkd("report", world / "first.py", world / "second [2].py", "--format", "md")
+        before = index.read_bytes()
+        dfkd("report", world / "first.py", world / "second [2].py", "--format", "md")
+        assert index.read_bytes() == before
+
+    def test_nothing_ran_yet(self, dfkd, world):
+        (world / "later.py").write_text(GRID.format(tasks=("cifar10",), seeds=(0,), note=""))
+        code, _, err = dfkd("report", world / "later.py", world / "first.py", "--format", "html,md,csv,tex")
+        assert code == 0, err
+        marked = (world / "reports" / "index.md").read_text("utf-8")
+        assert "0 of 5 trials done, 5 missing" in marked and "0 of 5 | 0 | –" in marked  # noqa: RUF001
+
+    def test_overrides_reach_every_grid(self, dfkd, world):
+        code, _, err = dfkd(
+            "report",
+            world / "first.py",
+            world / "second [2].py",
+            "--format",
+            "md",
+            "--seeds",
+            "0",
+            "--methods",
+            "cpsc,kd",
+        )
+        assert code == 0, err
+        for name in ("first", "second [2]"):
+            text = (world / "reports" / name / "report.md").read_text("utf-8")
+            assert "| cpsc" in text and "dfad" not in text and "(n=1)" in text
+
+    def test_two_of_one_name(self, dfkd, world, tmp_path):
+        (tmp_path / "first.py").write_text((world / "first.py").read_text())
+        code, out, err = dfkd("report", world / "first.py", tmp_path / "first.py")
+        assert code and not out
+        assert "two grids are named first: OUT/reports/first can hold one of them at a time" in err.replace(
+            "\n", " "
+        )
+
+    def test_one_has_no_index(self, dfkd, world):
+        (world / "reports" / "index.html").unlink(missing_ok=True)
+        code, out, _ = dfkd("report", world / "first.py", "--format", "csv")
+        assert code == 0 and not any(line.startswith("index") for line in out)
+        assert not (world / "reports" / "index.html").exists()
+
+    def test_none_is_a_mistake(self, dfkd):
+        code, _, err = dfkd("report")
+        assert code == 2 and "Missing argument 'GRID'" in err
+
+
+BIG = """
+from harness.config import Budget, Grid
+GRID = Grid(
+    tasks=("cifar10", "cifar100", "mnist", "digits", "digits16"),
+    pairs=(("resnet34", "resnet18"), ("vgg11", "resnet18"), ("wrn40_2", "wrn16_1"), ("wrn40_2", "wrn16_2")),
+    variants={m: (m, {}) for m in "scratch kd noise untrained dafl dfad zskt cmi fast cpsc".split()},
+    seeds=range(50), budget=Budget(amount=5000, unit="student_updates"),
+)
+"""
+MEASURED = """
+import resource, sys
+from harness.cli import main
+try:
+    main()
+finally:
+    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ten_thousand_trials_in_a_minute_and_two_gigabytes(tmp_path):
+    """Every format, 100 points and five loss terms a curve; the figures of 20 pairs are most of the time.
+
+    Seconds are the processor's: whatever else runs on the machine is not the report's.
+    """
+    (tmp_path / "big.py").write_text(BIG)
+    trials = grids.trials(grids.load(tmp_path / "big.py"))
+    assert len(trials) == 10_000
+    finish(tmp_path, trials, images=10, side=8)
+    command = [sys.executable, "-c", MEASURED, "report", str(tmp_path / "big.py"), "--out", str(tmp_path)]
+    before, began = os.times(), time.monotonic()
+    done = subprocess.run([*command, "--format", "html,md,tex,csv"], capture_output=True, text=True)
+    took = os.times()
+    assert done.returncode == 0, done.stderr
+    seconds = took.children_user + took.children_system - before.children_user - before.children_system
+    peak = int(done.stdout.split("peak ")[1])
+    print(f"{seconds:.0f} s of a processor, {time.monotonic() - began:.0f} s in all, {peak / 2**20:.0f} MiB")
+    assert seconds < 60 and peak < 2 * 2**30
+    assert "10000 of 10000 trials done" in (tmp_path / "reports" / "big" / "report.md").read_text("utf-8")
