@@ -19,16 +19,18 @@ from harness.options import (
     Out,
     Teachers,
     Uri,
+    distinct,
     on_grid,
+    on_grids,
 )
 
 if TYPE_CHECKING:
     from harness.config import Trial
 
 
-@on_grid
+@on_grids
 def run(
-    chosen: Chosen,
+    chosen: list[Chosen],
     workers: Annotated[
         int | None, typer.Option(help="Trials at a time; what fits by default; 0 runs here, without Ray.")
     ] = None,
@@ -49,40 +51,50 @@ def run(
     tracking_uri: Uri = None,
     no_mlflow: NoMLflow = False,
 ) -> None:
-    """Run what is missing of a grid, then print its table and write its report."""
+    """Run what is missing of a grid, then print its table and write its report.
+
+    Several grids run one after the other; OUT/reports/index.html then lists their reports.
+    """
     from harness.progress import Progress
-    from harness.results import Results
+    from harness.results import Results, index
     from harness.rundir import Dirs
     from harness.schedule import run_trials
     from harness.tracker import Tracker
 
-    tracker = None if no_mlflow else Tracker(tracking_uri, out, chosen.grid.name)
-    if download:
-        _download(chosen.grid.tasks, data_root)
+    distinct(chosen)
     teachers_dir = teachers or out / "teachers"
-    summary = run_trials(
-        chosen.trials,
-        out,
-        workers=workers,
-        gpus_per_trial=gpus_per_trial,
-        address=address,
-        data_root=data_root,
-        teachers_dir=teachers_dir,
-        inception=inception_weights,
-        tracker=tracker,
-        retry=tuple(retry or ()),
-        progress=Progress(),
-    )
-    printing.note(str(summary))
-    if summary.interrupted:
-        raise typer.Exit(130)
-    _tell_unmeasured(chosen, out)
-    if tracker and not tracker.failed:
-        complete(tracker, chosen, out, tracking_uri)
-    found = Results(chosen.grid, chosen.trials, Dirs(out), out, teachers_dir)
-    print(found.text())
-    print(f"report: {found.report()['html']}")
-    if summary.failed or summary.busy or summary.open:
+    made, whole = [], True
+    for each in chosen:
+        tracker = None if no_mlflow else Tracker(tracking_uri, out, each.grid.name)
+        if download:
+            _download(each.grid.tasks, data_root)
+        summary = run_trials(
+            each.trials,
+            out,
+            workers=workers,
+            gpus_per_trial=gpus_per_trial,
+            address=address,
+            data_root=data_root,
+            teachers_dir=teachers_dir,
+            inception=inception_weights,
+            tracker=tracker,
+            retry=tuple(retry or ()),
+            progress=Progress(),
+        )
+        printing.note(str(summary))
+        if summary.interrupted:
+            raise typer.Exit(130)
+        _tell_unmeasured(each, out)
+        if tracker and not tracker.failed:
+            complete(tracker, each, out, tracking_uri)
+        found = Results(each.grid, each.trials, Dirs(out), out, teachers_dir)
+        print(found.text())
+        made.append((found, found.report()))
+        print(f"report: {made[-1][1]['html']}")
+        whole = whole and not (summary.failed or summary.busy or summary.open)
+    if len(made) > 1:
+        print(f"index: {index(made)[0]}")
+    if not whole:
         raise typer.Exit(1)
 
 

@@ -22,6 +22,7 @@ from harness.options import (
     Out,
     Teachers,
     Uri,
+    distinct,
     on_grid,
     on_grids,
 )
@@ -81,11 +82,7 @@ def report(
     formats = grids.words(format)
     if not formats:
         raise DfkdError("--format names no format: give some of html,md,tex,csv")
-    names = [each.grid.name for each in chosen]
-    if double := [name for name in names if names.count(name) > 1]:
-        raise DfkdError(
-            f"two grids are named {double[0]}: OUT/reports/{double[0]} can hold one of them at a time"
-        )
+    distinct(chosen)
     made = []
     for each in chosen:
         where = source(out, origin, tracking_uri, each.grid.name)

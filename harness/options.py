@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -181,6 +181,21 @@ def on_grids(command: Callable[..., None]) -> Callable[..., None]:
         command([choose(grid=each, **overrides) for each in grid], **given)
 
     return _made(called, command, [one.replace(annotation=Annotated[list[str], many]), *shared.values()])
+
+
+def distinct(chosen: Sequence[Chosen]) -> None:
+    """Refuse grids of one name.
+
+    Raises:
+        DfkdError: naming it.
+    """
+    from harness.errors import DfkdError
+
+    names = [each.grid.name for each in chosen]
+    if double := [name for name in names if names.count(name) > 1]:
+        raise DfkdError(
+            f"two grids are named {double[0]}: OUT/reports/{double[0]} can hold one of them at a time"
+        )
 
 
 def _made(

@@ -134,6 +134,20 @@ class TestSeveral:
         assert code == 0 and not any(line.startswith("index") for line in out)
         assert not (world / "reports" / "index.html").exists()
 
+    def test_a_run_of_several_ends_in_the_index(self, dfkd, world):
+        both = (world / "first.py", world / "second [2].py")
+        code, out, err = dfkd("run", *both, "--no-mlflow", "--workers", 0)
+        assert code == 0, err
+        reports = [line for line in out if line.startswith("report: ")]
+        wanted = [f"report: {world / 'reports' / name / 'report.html'}" for name in ("first", "second [2]")]
+        assert reports == wanted and out[-1] == f"index: {world / 'reports' / 'index.html'}"
+        assert "30 done" in err and "15 done" in err  # nothing ran: every trial had its result
+
+    def test_a_run_refuses_two_of_one_name_before_it_begins(self, dfkd, world, tmp_path):
+        (tmp_path / "first.py").write_text((world / "first.py").read_text())
+        code, out, err = dfkd("run", world / "first.py", tmp_path / "first.py", "--no-mlflow")
+        assert code and not out and "two grids are named first" in err
+
     def test_none_is_a_mistake(self, dfkd):
         code, _, err = dfkd("report")
         assert code == 2 and "Missing argument 'GRID'" in err
