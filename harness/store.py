@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from harness import record
 from harness.errors import DfkdError
 from harness.place import Place, mask, sqlite_file
-from harness.rundir import Dirs, Run, Status, held, read_arrays
+from harness.rundir import Dirs, Run, Status, held, narrow, read_arrays, read_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -242,12 +243,21 @@ class MLflow:
         return record.failure_of(run.data.tags) if run else None
 
     def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Rows of the curve; ``keys`` narrows them (``point`` stays) and spares a request for each other."""
+        """Rows of the curve; ``keys`` narrows them (``point`` stays).
+
+        A whole record has the curve as an artifact, one file. Of a trial that runs, or whose artifacts are
+        gone, the histories are asked for, a request each: there ``keys`` spares requests.
+        """
         if (run := self._runs.get(trial.id)) is None:
             return []
-        want = None if keys is None else {record.curve_key(k) for k in keys}
-        names = [k for k in run.data.metrics if record.is_curve(k) and (want is None or k in want)]
+        names = [k for k in run.data.metrics if record.is_curve(k)]
         with told(self.uri):
+            if names and run.data.tags.get("record"):
+                with self._artifact(run, "curve.jsonl") as path:
+                    if path is not None:
+                        return narrow(read_rows(path.read_bytes()), keys)
+            want = None if keys is None else {record.curve_key(k) for k in keys}
+            names = [k for k in names if want is None or k in want]
             return record.rows_of(_history(self._client, run.info.run_id, names)[0])
 
     def samples(self, id: str) -> dict[str, np.ndarray] | None:
@@ -261,11 +271,24 @@ class MLflow:
     def _arrays(self, id: str, name: str) -> dict[str, np.ndarray] | None:
         if (run := self._runs.get(id)) is None:
             return None
-        with told(self.uri), tempfile.TemporaryDirectory() as folder:
-            names = {file.path for file in self._client.list_artifacts(run.info.run_id)}
-            if name not in names:
-                return None
-            return read_arrays(Path(self._client.download_artifacts(run.info.run_id, name, folder)))
+        with told(self.uri), self._artifact(run, name) as path:
+            return None if path is None else read_arrays(path)
+
+    @contextmanager
+    def _artifact(self, run: MlflowRun, name: str) -> Iterator[Path | None]:
+        """A file of a run where it lies, or downloaded for the while; None where the run has none."""
+        from mlflow import artifacts
+
+        root = run.info.artifact_uri  # the client's own way to it asks for the run again
+        names = {file.path.rpartition("/")[2] for file in artifacts.list_artifacts(root, tracking_uri=self.uri)}
+        if name not in names:
+            yield None
+        elif urlsplit(root).scheme in ("", "file"):
+            yield Path(artifacts.download_artifacts(f"{root}/{name}", tracking_uri=self.uri))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                found = artifacts.download_artifacts(f"{root}/{name}", dst_path=folder, tracking_uri=self.uri)
+                yield Path(found)
 
 
 def _connect(uri: str) -> MlflowClient:
