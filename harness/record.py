@@ -18,7 +18,7 @@ from typing import Any
 from harness.config import Trial
 from harness.rundir import Run
 
-#: section of result.json -> prefix of its metrics and tags; ``training`` is `tops`, which it leaves to its curve
+#: section of result.json -> prefix of its metrics and tags; ``training``, which it has not, is `tops`
 SECTIONS = {
     "metrics": "final",
     "spend": "spend",
