@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -231,9 +231,14 @@ def _n(block: Block) -> Cell:
     def cell(row: dict[str, Any]) -> str:
         if row["ran"] == row["seeds"]:
             return str(row["ran"])
-        return f"{row['ran']} of {row['seeds']} ran{block.note(row['label'] + ': ' + row['reason'])}"
+        return seeds(row) + block.note(row["label"] + ": " + row["reason"])
 
     return cell
+
+
+def seeds(row: Mapping[str, Any]) -> str:
+    """``2 of 3 ran``; ``2 of 3 here`` where others ran too and stand in a row of their own."""
+    return f"{row['ran']} of {row['seeds']} {'here' if row['elsewhere'] else 'ran'}"
 
 
 def _metric(block: Block, metric: str, digits: int, scale: float) -> Cell:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from reports import select
+from reports.blocks import seeds
 from reports.published import Match, Published, agrees, match
 
 #: two student/teacher ratios this close, in points, are the same, however narrow the interval
@@ -140,7 +141,7 @@ def _unusable(row: Mapping[str, Any]) -> str:
     """Why a row of ours has no number to hold against another, or ""."""
     if row["stale"]:
         return f"stale: {row['stale']}"
-    return "" if row["ran"] == row["seeds"] else f"{row['ran']} of {row['seeds']} ran"
+    return "" if row["ran"] == row["seeds"] else seeds(row)
 
 
 def _differs(row: Mapping[str, Any], best: Published, floor: int | None, settings: Mapping[str, Any]) -> str:

@@ -33,6 +33,11 @@ def judged(rows: list[dict[str, object]], *known: Published) -> pd.DataFrame:
     return verdicts.against(tables.main(pd.DataFrame(rows)), known or (CMI,))
 
 
+def laid(rows: list[dict[str, object]], *known: Published) -> list[section.Table]:
+    table = tables.main(pd.DataFrame(rows))
+    return beside.layout(verdicts.against(table, known or (CMI,)), table)
+
+
 def only(found: pd.DataFrame) -> dict[str, object]:
     (row,) = select.records(found)
     return row
@@ -153,7 +158,15 @@ class TestMatching:
 
     def test_nobody_published_it(self):
         assert judged(ours(93.0, 94.0, method="mine", variant="mine")).empty
-        assert beside.layout(judged(ours(93.0, 94.0, task="digits"))) == []
+        nothing = "Nothing is published with the task, pair and settings of"
+        (table,) = laid(ours(93.0, 94.0, task="digits") + ours(93.0, variant="b", task="digits"))
+        assert not table.rows and table.caption.startswith("No number that was published")
+        assert table.notes == [f"{nothing} any row (digits: resnet34 → resnet18): no verdict."]
+        (table,) = laid(ours(93.0, 94.0) + ours(93.0, method="mine", variant="mine"))
+        assert len(table.rows) == 1 and table.notes[1:] == [
+            f"{nothing} mine (cifar10: resnet34 → resnet18): no verdict."
+        ]
+        assert beside.layout(*[pd.DataFrame()] * 2) == []
 
     def test_conflicts_are_told_and_other_settings_are_none(self):
         known = [
@@ -186,7 +199,7 @@ class TestTheTableAsItIs:
         found = judged(self.rows("cifar100"), *published.load())
         row = only(found)
         assert row["published"] == 74.35 and row["verdict"] == "" and math.isnan(row["gap"])
-        (table,) = beside.layout(found)
+        (table,) = laid(self.rows("cifar100"), *published.load())
         assert not table.rows and "a footnote, no gap: the source does not state the pair" in table.notes[0]
         assert "73.92 (previous best, in the same source)" in table.notes[0]
 
@@ -197,7 +210,7 @@ class TestTheTableAsItIs:
             row["published"] == 95.33 and row["gap"] == pytest.approx(74.2 - 95.33) and row["verdict"] == ""
         )
         assert "the pair is inferred" in str(row["why"])
-        (table,) = beside.layout(found)
+        (table,) = laid(self.rows("cifar10"), *published.load())
         assert table.rows[0][-1].startswith("none: ")
 
     def test_a_reduced_budget_has_neither(self):
@@ -226,7 +239,7 @@ class TestTheTableAsItIs:
 class TestSection:
     def test_a_table_and_where_each_number_is_from(self):
         known = [replace(CMI, selection="best", note="three seeds"), replace(CMI, value=91.0, source="b")]
-        (table,) = beside.layout(judged(ours(93.0, 94.0, 95.0), *known))
+        (table,) = laid(ours(93.0, 94.0, 95.0), *known)
         assert table.rows == [
             ("cmi", "94.84", "94.00 ± 2.48", "3", "-0.84", "-0.70", "-0.15", "2.61", "reproduced")
         ]
@@ -238,14 +251,14 @@ class TestSection:
 
     def test_one_note_for_rows_of_one_number(self):
         rows = ours(93.0, 94.0, student_updates=10.0) + ours(93.5, 94.0, variant="b", student_updates=10.0)
-        (table,) = beside.layout(judged(rows))
+        (table,) = laid(rows)
         assert not table.rows and len(table.notes) == 1 and table.notes[0].startswith("cmi, b: 94.84")
         text = section.to_text([table])
         assert "cmi, b: 94.84" in text and "published (%)" not in text
 
     def test_cells_say_where(self):
         rows = ours(93.0, 94.0) + ours(93.0, 94.0, task="cifar100")
-        (table,) = beside.layout(judged(rows, CMI, replace(CMI, task="cifar100")))
+        (table,) = laid(rows, CMI, replace(CMI, task="cifar100"))
         assert table.heads[0].text == "where"
         assert [row[0] for row in table.rows] == [
             "cifar10: resnet34 → resnet18",
