@@ -23,7 +23,7 @@ _CAPTION = (
 _FOOTNOTES = (
     "None of these has the task, pair, settings and budget of a whole row of ours: no gap and no verdict."
 )
-_NOTHING = "No number that was published has a task, pair and settings of ours."
+_NOTHING = "Nothing is published with the task, pair and settings of any row: no gap and no verdict."
 _PLACE = ("task", "teacher", "student")
 _HEADS = (
     Head("row"),
@@ -66,9 +66,10 @@ def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
         name = r["label"] + (f" ({place})" if place else "")
         notes.setdefault(_note(r), []).append(name)
     heads, body = placed(list(_HEADS), lines, where(told))
-    said = [f"{', '.join(names)}: {note}" for note, names in notes.items()] + _unpublished(rows, table)
     caption = _CAPTION if body else _FOOTNOTES if rows else _NOTHING
-    return [Table("Against published numbers", caption, heads, body, said)] if said else []
+    said = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
+    said += _unpublished(rows, table) if rows else []
+    return [Table("Against published numbers", caption, heads, body, said)] if len(table) else []
 
 
 def _unpublished(found: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> list[str]:

@@ -171,7 +171,7 @@ def _others(found: Match, rows: Sequence[Published], settings: Mapping[str, Any]
     told: dict[str, None] = {}
     for other in found.conflicts:
         if agrees(other, settings):
-            extra = [other.source, *([other.kind] if other.kind != "own" else [])]
+            extra = [f"{other.source}, line {other.line}", *([other.kind] if other.kind != "own" else [])]
             extra += [f"doubted: {other.suspect}"] if other.suspect else []
             told[f"{other.value:g} ({'; '.join(extra)})"] = None
     place = ("source", "task", "teacher", "student", "metric", "pair")
@@ -179,7 +179,7 @@ def _others(found: Match, rows: Sequence[Published], settings: Mapping[str, Any]
         if rival.method.startswith("previous best") and all(
             getattr(rival, name) == getattr(found.best, name) for name in place
         ):
-            told[f"{rival.value:g} (previous best, in the same source)"] = None
+            told[f"{rival.value:g} (previous best, in the same source, line {rival.line})"] = None
     return list(told)
 
 
