@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from harness import record
 from harness.errors import DfkdError
-from harness.place import Place, mask, sqlite_file
+from harness.place import Place, mask, sqlite_file, told
 from harness.rundir import Dirs, Run, Status, held, narrow, read_arrays, read_rows
 
 if TYPE_CHECKING:
@@ -360,25 +360,3 @@ def _history(client: MlflowClient, run_id: str, names: Iterable[str]) -> tuple[r
         numbers |= {(name, step): value for step, value in record.latest(logged).items()}
         newest = max([newest, *(time for time, _, _ in logged)])
     return numbers, newest
-
-
-@contextmanager
-def told(uri: str) -> Iterator[None]:
-    """Whatever MLflow, its database driver or the network raises, in one line."""
-    try:
-        yield
-    except DfkdError:
-        raise
-    except Exception as error:
-        raise DfkdError(f"MLflow at {mask(uri)} is unreachable: {reason(error)}") from error
-
-
-def reason(error: BaseException) -> str:
-    """A stranger's error in one line without passwords: the system's own word where it has one."""
-    inner = error
-    while (deeper := inner.__cause__ or inner.__context__) is not None:
-        inner = deeper
-    if isinstance(inner, OSError) and inner.strerror:
-        return mask(f"{inner.strerror} {inner.filename or ''}".strip())
-    name = "" if isinstance(error, DfkdError) else f"{type(error).__name__}: "
-    return mask(name + (str(error).strip().splitlines() or [""])[0])[:200]
