@@ -18,7 +18,7 @@ import pandas as pd
 
 from harness.config import Trial
 from harness.errors import DfkdError
-from harness.record import is_number
+from harness.record import is_number, tops
 
 SPEND = ("rounds", "student_updates", "flops")
 COST = ("seconds", "seconds_total", "peak_memory_mb")
@@ -150,7 +150,8 @@ def _row(
     metrics, provenance = result["metrics"], result.get("provenance", {})
     unavailable = result.get("unavailable", {})
     row |= _numbers(metrics)
-    row |= _tops(source.curve(trial, ("top1",)))
+    # MLflow keeps them as numbers of their own: a table of scalars asks for no curve there.
+    row |= _numbers(result.get("training") or tops(source.curve(trial, ("top1",))))
     row |= _numbers({k: v for k, v in result.get("spend", {}).items() if k in SPEND})
     row |= _numbers({k: v for k, v in result.get("cost", {}).items() if k in COST})
     texts = {k: v for k, v in provenance.items() if PROVENANCE.get(k) is str and isinstance(v, str)}
@@ -169,23 +170,6 @@ def _kinds(metrics: Sequence[str]) -> dict[str, Any]:
     kinds |= dict.fromkeys((*SPEND, *COST), float) | PROVENANCE
     kinds |= {"classes": float, "authors_batch": float}
     return kinds | dict.fromkeys(("warnings", "unavailable", "settings", "stale"), str)
-
-
-def _tops(curve: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Accuracy over training: last tenth of the points, mean, sample deviation, best on test."""
-    top1 = [float(row["top1"]) for row in curve if is_number(row.get("top1"))]
-    if not top1:
-        return {}
-    mean = math.fsum(top1) / len(top1)
-    tail = top1[-max(1, len(top1) // 10) :]
-    return {
-        "top1_tail": math.fsum(tail) / len(tail),
-        "top1_mean": mean,
-        "top1_std": math.sqrt(math.fsum((t - mean) ** 2 for t in top1) / (len(top1) - 1))
-        if len(top1) > 1
-        else math.nan,
-        "top1_oracle": max(top1),
-    }
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -1,11 +1,12 @@
-"""Where MLflow is, and the marks in the store that say what is known to be there; no MLflow."""
+"""Where MLflow is, the marks that say what is known to be there, its failures in a line; no MLflow."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,25 @@ def _json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text())
         return value if isinstance(value, dict) else {}
     return {}
+
+
+@contextmanager
+def told(uri: str) -> Iterator[None]:
+    """Whatever MLflow, its database driver or the network raises, in one line."""
+    try:
+        yield
+    except DfkdError:
+        raise
+    except Exception as error:
+        raise DfkdError(f"MLflow at {mask(uri)} is unreachable: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """A stranger's error in one line without passwords: the system's own word where it has one."""
+    inner = error
+    while (deeper := inner.__cause__ or inner.__context__) is not None:
+        inner = deeper
+    if isinstance(inner, OSError) and inner.strerror:
+        return mask(f"{inner.strerror} {inner.filename or ''}".strip())
+    name = "" if isinstance(error, DfkdError) else f"{type(error).__name__}: "
+    return mask(name + (str(error).strip().splitlines() or [""])[0])[:200]

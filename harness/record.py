@@ -1,7 +1,7 @@
 """What MLflow is told of a trial, and how to read it back: plain data, no MLflow.
 
 Numbers become metrics (a point of the curve at its own step, the rest at step 0 under ``final/``,
-``spend/``, ``cost/`` and ``provenance/``), texts become tags. Doubles survive the way exactly.
+``spend/``, ``cost/``, ``provenance/`` and ``training/``), texts become tags. Doubles survive the way exactly.
 """
 
 from __future__ import annotations
@@ -11,15 +11,21 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.config import Trial
 from harness.rundir import Run
 
-#: section of result.json -> prefix of its metrics and tags
-SECTIONS = {"metrics": "final", "spend": "spend", "cost": "cost", "provenance": "provenance"}
+#: section of result.json -> prefix of its metrics and tags; ``training``, which it has not, is `tops`
+SECTIONS = {
+    "metrics": "final",
+    "spend": "spend",
+    "cost": "cost",
+    "provenance": "provenance",
+    "training": "training",
+}
 #: MLflow's terminal status of a trial; one that is neither done nor failed was killed
 TERMINAL = {"done": "FINISHED", "failed": "FAILED", "skipped": "FAILED"}
 ARTIFACTS = (
@@ -27,7 +33,7 @@ ARTIFACTS = (
     *("samples.npz", "confusion.npy", "predictions.npz"),
 )
 
-_VERSION = 1  # raised when the record's form changes: what was synced before is synced again
+_VERSION = 2  # raised when the record's form changes: what was synced before is synced again
 _CHUNK = 4000  # MLflow cuts longer tags (5000 to 8000, by version) with no more than a warning
 _OWN_TAGS = frozenset({"trial_id", "status", "variant", "record", "warnings", "unavailable", "failure"})
 
@@ -52,9 +58,12 @@ def is_number(value: Any) -> bool:
 def record_of(run: Run) -> Record:
     """The record of a trial's directory as it stands."""
     numbers: Numbers = {}
-    for row in run.curve():
+    curve = run.curve()
+    for row in curve:
         numbers |= row_numbers(row)
     result, failure, status = run.result() or {}, run.failure(), run.settled()
+    if result:
+        result = result | {"training": tops(curve)}
     tags = {"trial_id": run.id, "variant": run.trial.label or run.trial.method, "status": status}
     for section, prefix in SECTIONS.items():
         for name, value in result.get(section, {}).items():
@@ -69,6 +78,23 @@ def record_of(run: Run) -> Record:
     if failure:
         tags |= split("failure", json.dumps({"kind": failure["kind"], "reason": failure["reason"]}))
     return Record(status, state_digest(run), numbers, tags)
+
+
+def tops(curve: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Accuracy over training: last tenth of the points, mean, sample deviation, best on test."""
+    top1 = [float(row["top1"]) for row in curve if is_number(row.get("top1"))]
+    if not top1:
+        return {}
+    mean = math.fsum(top1) / len(top1)
+    tail = top1[-max(1, len(top1) // 10) :]
+    return {
+        "top1_tail": math.fsum(tail) / len(tail),
+        "top1_mean": mean,
+        "top1_std": math.sqrt(math.fsum((t - mean) ** 2 for t in top1) / (len(top1) - 1))
+        if len(top1) > 1
+        else math.nan,
+        "top1_oracle": max(top1),
+    }
 
 
 def row_numbers(row: Mapping[str, Any]) -> Numbers:

@@ -53,14 +53,9 @@ class Kept:
     def curve(self) -> list[dict[str, Any]]:
         """Every whole row so far; what follows a torn line was never promised."""
         try:
-            lines = (self.path / "curve.jsonl").read_bytes().split(b"\n")[:-1]
+            return read_rows((self.path / "curve.jsonl").read_bytes())
         except FileNotFoundError:
             return []
-        with suppress(ValueError):  # all at once takes half the time
-            rows = json.loads(b"[" + b",".join(lines) + b"]")
-            if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
-                return list(rows)
-        return list(takewhile(lambda row: row is not None, map(_parse, lines)))  # type: ignore[arg-type]
 
     def status(self) -> Status:
         """Where the trial stands, ``running`` included: its lock is held by somebody else."""
@@ -247,10 +242,7 @@ class Dirs:
 
     def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Rows of the curve; ``keys`` narrows them (``point`` stays)."""
-        rows = self.run(trial).curve()
-        if keys is None:
-            return rows
-        return [{k: v for k, v in row.items() if k == "point" or k in keys} for row in rows]
+        return narrow(self.run(trial).curve(), keys)
 
     def samples(self, id: str) -> dict[str, np.ndarray] | None:
         """Arrays of a trial's ``samples.npz``, or None."""
@@ -259,6 +251,23 @@ class Dirs:
     def predictions(self, id: str) -> dict[str, np.ndarray] | None:
         """Arrays of a trial's ``predictions.npz``, or None: it is younger than some trials."""
         return read_arrays(self.out / "trials" / id / "predictions.npz")
+
+
+def read_rows(data: bytes) -> list[dict[str, Any]]:
+    """Every whole row of a ``curve.jsonl``; see `Kept.curve`."""
+    lines = data.split(b"\n")[:-1]
+    with suppress(ValueError):  # all at once takes half the time
+        rows = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
+            return list(rows)
+    return list(takewhile(lambda row: row is not None, map(_parse, lines)))  # type: ignore[arg-type]
+
+
+def narrow(rows: list[dict[str, Any]], keys: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Rows of a curve with ``point`` and these columns alone; None means all."""
+    if keys is None:
+        return rows
+    return [{k: v for k, v in row.items() if k == "point" or k in keys} for row in rows]
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:

@@ -6,6 +6,7 @@ the same frames as `harness.rundir.Dirs`. The only home of mlflow, imported when
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import tempfile
@@ -15,19 +16,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from harness import record
 from harness.errors import DfkdError
-from harness.place import Place, mask, sqlite_file
-from harness.rundir import Dirs, Run, Status, held, read_arrays
+from harness.place import Place, mask, sqlite_file, told
+from harness.rundir import Dirs, Run, Status, held, narrow, read_arrays, read_rows
 
 if TYPE_CHECKING:
     import numpy as np
     from mlflow import MlflowClient
-    from mlflow.entities import Run as MlflowRun
 
     from harness.config import Trial
 
@@ -38,6 +39,8 @@ _ENV = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
 }
+#: runs in one request
+_PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,17 @@ class Synced:
     completed: int = 0
     removed: int = 0
     unchanged: int = 0
+
+
+class Recorded(NamedTuple):
+    """What MLflow holds of a run, without its histories; MLflow's own object takes five times the memory."""
+
+    run_id: str
+    status: str
+    started: int
+    artifacts: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
 
 
 @dataclass
@@ -109,7 +123,7 @@ class Ledger:
     def begin(self, trial: Trial) -> Live:
         """The trial's run, RUNNING: looked up by the tag ``trial_id`` before it is created."""
         found = _runs(self.client, self.experiment_id, trial.id).get(trial.id)
-        live = Live(trial, found[0].info.run_id, None) if found else self._new(trial)
+        live = Live(trial, found[0].run_id, None) if found else self._new(trial)
         if found:
             self.client.update_run(live.run_id, status="RUNNING")
             self._tag(live, {"status": "running", "record": ""})
@@ -177,21 +191,21 @@ class Ledger:
             if run.status() == "running" or not (found or record.has_story(run)):
                 continue
             for double in found[1:]:
-                self.remove(double.info.run_id)
+                self.remove(double.run_id)
                 removed += 1
             digest = record.state_digest(run)
-            if found and found[0].data.tags.get("record") == digest and found[0].info.status != "RUNNING":
+            if found and found[0].tags.get("record") == digest and found[0].status != "RUNNING":
                 unchanged += 1
                 self.place.mark(run, self.token, digest)
             else:
-                live = Live(run.trial, found[0].info.run_id, None) if found else self._new(run.trial)
+                live = Live(run.trial, found[0].run_id, None) if found else self._new(run.trial)
                 self.complete(run, live)
                 completed, created = completed + bool(found), created + (not found)
         for id, found in recorded.items():  # of other grids that wrote here: only no zombies
             path = dirs.out / "trials" / id
             for left in found:
-                if left.info.status == "RUNNING" and path.exists() and not held(path):
-                    self.client.set_terminated(left.info.run_id, "KILLED")
+                if left.status == "RUNNING" and path.exists() and not held(path):
+                    self.client.set_terminated(left.run_id, "KILLED")
         return Synced(created, completed, removed, unchanged)
 
 
@@ -215,7 +229,7 @@ class MLflow:
         return _connect(self.uri)
 
     @cached_property
-    def _runs(self) -> dict[str, MlflowRun]:
+    def _runs(self) -> dict[str, Recorded]:
         with told(self.uri):
             found = self._client.get_experiment_by_name(self.experiment)
             if found is None:
@@ -226,29 +240,38 @@ class MLflow:
     def status(self, trial: Trial) -> Status:
         """As the directory's was when it was recorded."""
         run = self._runs.get(trial.id)
-        status: Any = run.data.tags.get("status", "partial") if run else "missing"
+        status: Any = run.tags.get("status", "partial") if run else "missing"
         return status
 
     def result(self, trial: Trial) -> dict[str, Any] | None:
         """As `Run.result`, with every number a float."""
         if self.status(trial) != "done":
             return None
-        data = self._runs[trial.id].data
-        return record.result_of(data.tags, data.metrics)
+        run = self._runs[trial.id]
+        return record.result_of(run.tags, run.metrics)
 
     def failure(self, trial: Trial) -> dict[str, Any] | None:
         """As `Run.failure`, without the detail."""
         run = self._runs.get(trial.id)
-        return record.failure_of(run.data.tags) if run else None
+        return record.failure_of(run.tags) if run else None
 
     def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Rows of the curve; ``keys`` narrows them (``point`` stays) and spares a request for each other."""
+        """Rows of the curve; ``keys`` narrows them (``point`` stays).
+
+        A whole record has the curve as an artifact, one file. Of a trial that runs, or whose artifacts are
+        gone, the histories are asked for, a request each: there ``keys`` spares requests.
+        """
         if (run := self._runs.get(trial.id)) is None:
             return []
-        want = None if keys is None else {record.curve_key(k) for k in keys}
-        names = [k for k in run.data.metrics if record.is_curve(k) and (want is None or k in want)]
+        names = [k for k in run.metrics if record.is_curve(k)]
         with told(self.uri):
-            return record.rows_of(_history(self._client, run.info.run_id, names)[0])
+            if names and run.tags.get("record"):
+                with self._artifact(run, "curve.jsonl") as path:
+                    if path is not None:
+                        return narrow(read_rows(path.read_bytes()), keys)
+            want = None if keys is None else {record.curve_key(k) for k in keys}
+            names = [k for k in names if want is None or k in want]
+            return record.rows_of(_history(self._client, run.run_id, names)[0])
 
     def samples(self, id: str) -> dict[str, np.ndarray] | None:
         """Arrays of a trial's ``samples.npz``, or None."""
@@ -261,11 +284,24 @@ class MLflow:
     def _arrays(self, id: str, name: str) -> dict[str, np.ndarray] | None:
         if (run := self._runs.get(id)) is None:
             return None
-        with told(self.uri), tempfile.TemporaryDirectory() as folder:
-            names = {file.path for file in self._client.list_artifacts(run.info.run_id)}
-            if name not in names:
-                return None
-            return read_arrays(Path(self._client.download_artifacts(run.info.run_id, name, folder)))
+        with told(self.uri), self._artifact(run, name) as path:
+            return None if path is None else read_arrays(path)
+
+    @contextmanager
+    def _artifact(self, run: Recorded, name: str) -> Iterator[Path | None]:
+        """A file of a run where it lies, or downloaded for the while; None where the run has none."""
+        from mlflow import artifacts
+
+        root = run.artifacts  # the client's own way to it asks for the run again
+        listed = artifacts.list_artifacts(root, tracking_uri=self.uri)
+        if not any(file.path.rpartition("/")[2] == name for file in listed):
+            yield None
+        elif urlsplit(root).scheme in ("", "file"):
+            yield Path(artifacts.download_artifacts(f"{root}/{name}", tracking_uri=self.uri))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                found = artifacts.download_artifacts(f"{root}/{name}", dst_path=folder, tracking_uri=self.uri)
+                yield Path(found)
 
 
 def _connect(uri: str) -> MlflowClient:
@@ -278,20 +314,41 @@ def _connect(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
-def _runs(client: MlflowClient, experiment_id: str, id: str | None = None) -> dict[str, list[MlflowRun]]:
+def _runs(client: MlflowClient, experiment_id: str, id: str | None = None) -> dict[str, list[Recorded]]:
     """Trial id -> its runs, the one to keep first: terminal before running, then the oldest."""
-    runs: dict[str, list[MlflowRun]] = {}
+    runs: dict[str, list[Recorded]] = {}
     token, text = None, "" if id is None else f"tags.trial_id = '{id}'"
-    while True:
-        page = client.search_runs([experiment_id], text, max_results=500, page_token=token)
-        for run in page:
-            if name := run.data.tags.get("trial_id"):
-                runs.setdefault(name, []).append(run)
-        if not (token := page.token):
-            break
-    for found in runs.values():
-        found.sort(key=lambda r: (r.info.status != "FINISHED", r.info.start_time, r.info.run_id))
+    with _without_collection():
+        while True:
+            page = client.search_runs([experiment_id], text, max_results=_PAGE, page_token=token)
+            for run in page:
+                info, data = run.info, run.data
+                if name := data.tags.get("trial_id"):
+                    found = Recorded(
+                        info.run_id, info.status, info.start_time, info.artifact_uri, data.tags, data.metrics
+                    )
+                    runs.setdefault(name, []).append(found)
+            if not (token := page.token):
+                break
+    for several in runs.values():
+        several.sort(key=lambda run: (run.status != "FINISHED", run.started, run.run_id))
     return runs
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Leave cyclic garbage alone for the while.
+
+    A page is tens of thousands of objects: looking through all of them over and over for cycles that are not
+    there takes three times as long as reading 10,000 runs.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _history(client: MlflowClient, run_id: str, names: Iterable[str]) -> tuple[record.Numbers, int]:
@@ -303,25 +360,3 @@ def _history(client: MlflowClient, run_id: str, names: Iterable[str]) -> tuple[r
         numbers |= {(name, step): value for step, value in record.latest(logged).items()}
         newest = max([newest, *(time for time, _, _ in logged)])
     return numbers, newest
-
-
-@contextmanager
-def told(uri: str) -> Iterator[None]:
-    """Whatever MLflow, its database driver or the network raises, in one line."""
-    try:
-        yield
-    except DfkdError:
-        raise
-    except Exception as error:
-        raise DfkdError(f"MLflow at {mask(uri)} is unreachable: {reason(error)}") from error
-
-
-def reason(error: BaseException) -> str:
-    """A stranger's error in one line without passwords: the system's own word where it has one."""
-    inner = error
-    while (deeper := inner.__cause__ or inner.__context__) is not None:
-        inner = deeper
-    if isinstance(inner, OSError) and inner.strerror:
-        return mask(f"{inner.strerror} {inner.filename or ''}".strip())
-    name = "" if isinstance(error, DfkdError) else f"{type(error).__name__}: "
-    return mask(name + (str(error).strip().splitlines() or [""])[0])[:200]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import record
-from harness.place import Place, mask, resolve_uri
+from harness.place import Place, mask, reason, resolve_uri, told
 from harness.rundir import Dirs
-from harness.store import Ledger, Live, Synced, reason, told
+from harness.store import Ledger, Live, Synced
 
 if TYPE_CHECKING:
     from harness.config import Trial

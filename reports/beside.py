@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,8 @@ _CAPTION = (
 _FOOTNOTES = (
     "None of these has the task, pair, settings and budget of a whole row of ours: no gap and no verdict."
 )
+_NOTHING = "Nothing is published with the task, pair and settings of any row: no gap and no verdict."
+_PLACE = ("task", "teacher", "student")
 _HEADS = (
     Head("row"),
     Head("published (%)"),
@@ -36,15 +38,14 @@ _HEADS = (
 )
 
 
-def layout(found: pd.DataFrame) -> list[Table]:
+def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
     """The section: a table of what has a gap, and below it every source and why others have none.
 
     Args:
         found: of `reports.verdicts.against`.
+        table: of `reports.tables.main`, for the rows beside which nothing is published.
     """
     rows = select.records(found)
-    if not rows:
-        return []
     told = [r for r in rows if not math.isnan(r["gap"])]
     lines = [
         (
@@ -65,14 +66,28 @@ def layout(found: pd.DataFrame) -> list[Table]:
         name = r["label"] + (f" ({place})" if place else "")
         notes.setdefault(_note(r), []).append(name)
     heads, body = placed(list(_HEADS), lines, where(told))
+    caption = _CAPTION if body else _FOOTNOTES if rows else _NOTHING
+    said = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
+    said += _unpublished(rows, table) if rows else []
+    return [Table("Against published numbers", caption, heads, body, said)] if len(table) else []
+
+
+def _unpublished(found: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> list[str]:
+    """Which rows have no verdict because nobody published a number for their task, pair and settings."""
+    places: dict[tuple[str, ...], dict[str, bool]] = {}
+    known = {tuple(row[name] for name in (*_PLACE, "label")) for row in found}
+    for row in select.records(table):
+        place = tuple(row[name] for name in _PLACE)
+        places.setdefault(place, {})[row["label"]] = (*place, row["label"]) in known
+    lacking: dict[str, list[str]] = {}
+    for (task, teacher, student), rows in places.items():
+        names = [label for label, there in rows.items() if not there]
+        who = "any row" if len(names) == len(rows) else ", ".join(names)
+        if names:
+            lacking.setdefault(who, []).append(f"{task}: {teacher} → {student}")
     return [
-        Table(
-            "Against published numbers",
-            _CAPTION if body else _FOOTNOTES,
-            heads,
-            body,
-            [f"{', '.join(names)}: {note}" for note, names in notes.items()],
-        )
+        f"Nothing is published with the task, pair and settings of {who} ({'; '.join(where)}): no verdict."
+        for who, where in lacking.items()
     ]
 
 

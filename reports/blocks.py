@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -231,16 +231,20 @@ def _n(block: Block) -> Cell:
     def cell(row: dict[str, Any]) -> str:
         if row["ran"] == row["seeds"]:
             return str(row["ran"])
-        return f"{row['ran']} of {row['seeds']} ran{block.note(row['label'] + ': ' + row['reason'])}"
+        return seeds(row) + block.note(row["label"] + ": " + row["reason"])
 
     return cell
+
+
+def seeds(row: Mapping[str, Any]) -> str:
+    """``2 of 3 ran``; ``2 of 3 here`` where others ran too and stand in a row of their own."""
+    return f"{row['ran']} of {row['seeds']} {'here' if row['elsewhere'] else 'ran'}"
 
 
 def _metric(block: Block, metric: str, digits: int, scale: float) -> Cell:
     def cell(row: dict[str, Any]) -> str:
         if math.isnan(row[metric]):
-            why = _why(row, metric)
-            return DASH + (block.note(why) if why else "")
+            return DASH + block.note(_why(row, metric) or _otherwise(row, metric))
         short = f" (n={row[metric + '_n']})" if row[f"{metric}_n"] < row["ran"] else ""
         return _pm(scale * row[metric], scale * row[f"{metric}_half"], digits) + short
 
@@ -249,6 +253,18 @@ def _metric(block: Block, metric: str, digits: int, scale: float) -> Cell:
 
 def _why(row: dict[str, Any], metric: str) -> str:
     return str(json.loads(row["unavailable"]).get(metric, "")) if row["unavailable"] else ""
+
+
+def _otherwise(row: dict[str, Any], metric: str) -> str:
+    """Why a row lacks a number that others have and that nobody gave it a reason for."""
+    told = json.loads(row["unavailable"]) if row["unavailable"] else {}
+    for other in [*row, *told] if "_n_" in (kind := titles.kind(metric)) else ():
+        if other != metric and titles.kind(other) == kind:
+            if other in told:
+                return str(told[other])
+            if not math.isnan(row[other]):
+                return f"it has {titles.of(other).text}"
+    return "not measured: dfkd measure adds it"
 
 
 def _plain(name: str, digits: int) -> Cell:

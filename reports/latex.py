@@ -21,7 +21,7 @@ _ACCENTS = {
 }  # fmt: skip
 _LETTERS = {
     "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}",
-    "ł": r"\l{}", "Ł": r"\L{}", "\u0131": r"\i{}", "\u00a0": "~", "\u202f": r"\,", "\u2009": r"\,",
+    "ł": r"\l{}", "Ł": r"\L{}", "\u0131": r"\i{}",
     "\u2018": "`", "\u2019": "'", "\u201c": r"\textquotedblleft{}", "\u201d": r"\textquotedblright{}",
     "\u2013": r"\textendash{}", "\u2014": r"\textemdash{}",
     "…": r"\ldots{}", "§": r"\S{}", "©": r"\copyright{}",

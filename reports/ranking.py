@@ -82,9 +82,9 @@ def comparisons(frame: pd.DataFrame, family: Sequence[tuple[str, str]] | None = 
     chosen = combinations(free, 2) if family is None else dict.fromkeys(family)
     rows = [_compare(row, base, values, asked) for row, base in chosen]
     tested = [r for r in rows if r["p_smallest"] <= significance.ALPHA]
-    for name in ("p", "p_smallest"):
+    for name, adjusted in (("p", "p_holm"), ("p_smallest", "p_holm_smallest")):
         for row, p in zip(tested, significance.holm([r[name] for r in tested]), strict=True):
-            row[name.replace("p", "p_holm", 1)] = p
+            row[adjusted] = p
     for row in rows:
         row["family"] = len(tested)
         row["verdict"] = _verdict(row)

@@ -19,7 +19,7 @@ from reports.blocks import DASH, Block, blocks
 
 _FIRST = (
     *("task", "teacher", "student", "teacher_digest", "teacher_top1", "classes", "label", "variant"),
-    *("method", "reference", "control", "budget", "precision", "seeds", "ran", "failed", "rank"),
+    *("method", "reference", "control", "budget", "precision", "seeds", "ran", "failed", "elsewhere", "rank"),
     *("control_top1", "below_control", "pareto"),
 )
 #: rows that agree in these are compared
@@ -41,7 +41,8 @@ def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFram
         curves: long over points; without it no row is examined for climbing.
 
     Returns:
-        Identity; ``seeds`` asked for, ``ran``, ``failed``; ``rank`` by ``top1`` among the rows of one
+        Identity; ``seeds`` asked for, ``ran``, ``failed``, ``elsewhere`` (their trials stand in rows of their
+        own: another teacher file, other data, stale); ``rank`` by ``top1`` among the rows of one
         teacher file that are data-free, no control, not stale and whose seeds all ran, else NaN; of a ranked
         row ``control_top1``, the best mean of a control beside it, and ``below_control``, that control's
         label where the row does not exceed it, else ""; ``pareto`` (`reports.pareto.front`); for ``top1``
@@ -161,6 +162,7 @@ def _row(
         "seeds": cell.declared,
         "ran": len(done),
         "failed": cell.count("failed"),
+        "elsewhere": cell.declared - len(cell.trials),
         "climbing": False,
         "stale": cell.stale,
         "machines": len(set(done["machine"])) if "machine" in done else 0,

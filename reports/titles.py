@@ -46,18 +46,18 @@ _TITLES: dict[str, Title] = {
 
 def shown(metrics: Sequence[str]) -> list[str]:
     """Those of the metrics that are columns of the main table, in its order."""
-    kinds = [_kind(m) for m in metrics]
+    kinds = [kind(m) for m in metrics]
     return [m for kind in _TITLES for m, k in zip(metrics, kinds, strict=True) if k == kind]
 
 
 def of(metric: str) -> Title:
     """How one of `shown` is shown, what varies in its name filled in."""
-    title = _TITLES[_kind(metric)]
+    title = _TITLES[kind(metric)]
     got = re.search(r"^shift_(.+)$|_(\d+)_(\w+)$", metric)
     parts = [g for g in got.groups() if g is not None] if got else []
     return title._replace(text=title.text.format(*parts))
 
 
-def _kind(metric: str) -> str:
+def kind(metric: str) -> str:
     """A metric's name with what varies put aside: its n, the data set it was taken on."""
     return re.sub(r"_\d+_", "_n_", re.sub(r"^shift_.+", "shift_*", metric))

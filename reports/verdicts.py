@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from reports import select
+from reports.blocks import seeds
 from reports.published import Match, Published, agrees, match
 
 #: two student/teacher ratios this close, in points, are the same, however narrow the interval
@@ -140,7 +141,7 @@ def _unusable(row: Mapping[str, Any]) -> str:
     """Why a row of ours has no number to hold against another, or ""."""
     if row["stale"]:
         return f"stale: {row['stale']}"
-    return "" if row["ran"] == row["seeds"] else f"{row['ran']} of {row['seeds']} ran"
+    return "" if row["ran"] == row["seeds"] else seeds(row)
 
 
 def _differs(row: Mapping[str, Any], best: Published, floor: int | None, settings: Mapping[str, Any]) -> str:
@@ -170,7 +171,7 @@ def _others(found: Match, rows: Sequence[Published], settings: Mapping[str, Any]
     told: dict[str, None] = {}
     for other in found.conflicts:
         if agrees(other, settings):
-            extra = [other.source, *([other.kind] if other.kind != "own" else [])]
+            extra = [f"{other.source}, line {other.line}", *([other.kind] if other.kind != "own" else [])]
             extra += [f"doubted: {other.suspect}"] if other.suspect else []
             told[f"{other.value:g} ({'; '.join(extra)})"] = None
     place = ("source", "task", "teacher", "student", "metric", "pair")
@@ -178,7 +179,7 @@ def _others(found: Match, rows: Sequence[Published], settings: Mapping[str, Any]
         if rival.method.startswith("previous best") and all(
             getattr(rival, name) == getattr(found.best, name) for name in place
         ):
-            told[f"{rival.value:g} (previous best, in the same source)"] = None
+            told[f"{rival.value:g} (previous best, in the same source, line {rival.line})"] = None
     return list(told)
 
 

@@ -429,6 +429,55 @@ def test_measure_keeps_a_number_it_cannot_take_again(dfkd, world, copied):
     assert after["metrics"][column] == 12.5 and column not in after["unavailable"]
 
 
+def test_fid_from_the_command_to_the_report(dfkd, world, copied, known, monkeypatch):
+    """Without weights every cell says why; with them it is pytorch-fid's distance of its features."""
+    import numpy as np
+    import scipy.linalg
+    import torch
+    from pytorch_fid import fid_score, inception
+
+    from harness import measure
+    from harness.metrics import fid
+
+    def told() -> str:
+        assert dfkd("report", world.grid, "--out", copied, "--format", "md,csv,tex,html").code == 0
+        return (copied / "reports" / "tiny" / "report.md").read_text("utf-8")
+
+    (fact,) = [line for line in told().splitlines() if "FID (n=" in line]
+    assert f"not available: no Inception weights: download {fid.URL} and give it" in fact
+    monkeypatch.setattr(fid, "MOST", 5)  # a picture takes a good part of a second
+    seen = []
+    taken = measure.evidence
+    monkeypatch.setattr(measure, "evidence", lambda *a: seen.append(taken(*a)) or seen[-1])
+    words = ("--methods", "dafl", "--seeds", "0", "--out", copied, "--no-mlflow")
+    said = dfkd("measure", world.grid, "--metrics", "fid,kid", "--inception-weights", known, *words)
+    assert said.code == 0, said.err
+    trial = ids(dfkd, world, "--methods", "dafl", "--seeds", "0")[0]
+    found = json.loads((copied / "trials" / trial / "result.json").read_text())["metrics"]
+    assert f"fid_5_test {found['fid_5_test']:.5g}; kid_5_test " in said.err
+    after = told()
+    assert f"| {found['fid_5_test']:,.2f} (n=1) |" in after
+    # a reference was never asked for five: it says what it said of all
+    heads, kd = (next(line for line in after.splitlines() if part in line) for part in ("| method |", "| kd"))
+    column = heads.split(" | ").index("FID (n=5, test)")
+    assert kd.split(" | ")[column].endswith(r"\[1\]")
+    assert r"- \[1\] trained on real data: no synthetic images" in after
+
+    # theirs, on the very images
+    (ev,) = seen
+    monkeypatch.setenv("TORCH_HOME", str(known.parents[2]))
+    theirs = inception.InceptionV3([3]).eval()
+    sides = [ev.samples["images"][:5], ev.test.images[ev.test_rows(5)]]
+    with torch.no_grad():
+        grey = [torch.from_numpy(x).float().div(255).expand(-1, 3, -1, -1) for x in sides]
+        a, b = (theirs(x)[0].flatten(1).double().numpy() for x in grey)
+    q = np.linalg.qr(np.concatenate([a, b]).T)[0]  # in their span: distances stay
+    sqrtm = scipy.linalg.sqrtm
+    monkeypatch.setattr(fid_score.linalg, "sqrtm", lambda m, disp=True: (sqrtm(m), 0.0))
+    moments = [m for x in (a @ q, b @ q) for m in (x.mean(0), np.cov(x, rowvar=False))]
+    assert found["fid_5_test"] == pytest.approx(fid_score.calculate_frechet_distance(*moments), rel=1e-4)
+
+
 def test_measure_refuses_another_teacher_and_damaged_files(dfkd, world, copied):
     trials = ids(dfkd, world)
     result = copied / "trials" / trials[0] / "result.json"

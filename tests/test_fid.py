@@ -15,7 +15,6 @@ import scipy.linalg
 import scipy.special
 import scipy.stats
 import torch
-import torchvision
 from numpy.testing import assert_allclose
 from PIL import Image
 from pytorch_fid import fid_score, inception
@@ -41,32 +40,6 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    """A file of weights in the published layout and torch's old format, in a torch cache of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inception, "load_state_dict_from_url", lambda *a, **k: {})
-        patch.setattr(torchvision.models.Inception3, "load_state_dict", lambda self, state: None)
-        net = inception.fid_inception_v3()
-    generator = torch.Generator().manual_seed(0)
-    for module in net.modules():
-        if isinstance(module, torch.nn.Conv2d):  # the default start shrinks every layer's output to nothing
-            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-    torch.nn.init.normal_(net.fc.weight, std=0.5, generator=generator)  # that it is sure of something
-    home = tmp_path_factory.mktemp("torch")
-    file = home / "hub" / "checkpoints" / WEIGHTS
-    file.parent.mkdir(parents=True)
-    torch.save(net.state_dict(), file, _use_new_zipfile_serialization=False)
-    return file
-
-
-@pytest.fixture
-def known(planted, monkeypatch):
-    """The planted file, its digest the expected one."""
-    monkeypatch.setattr(fid, "SHA256", hashlib.sha256(planted.read_bytes()).hexdigest()[:8])
-    return planted
 
 
 def pictures(n, channels, seed):

@@ -158,8 +158,8 @@ from harness.config import Budget, Grid
 GRID = Grid(
     tasks=("cifar10", "cifar100", "mnist", "digits", "digits16"),
     pairs=(("resnet34", "resnet18"), ("vgg11", "resnet18"), ("wrn40_2", "wrn16_1"), ("wrn40_2", "wrn16_2")),
-    variants={m: (m, {}) for m in "scratch kd noise untrained dafl dfad zskt cmi fast cpsc".split()},
-    seeds=range(50), budget=Budget(amount=5000, unit="student_updates"),
+    variants={{m: (m, {{}}) for m in "scratch kd noise untrained dafl dfad zskt cmi fast cpsc".split()}},
+    seeds=range({seeds}), budget=Budget(amount=5000, unit="student_updates"),
 )
 """
 MEASURED = """
@@ -172,24 +172,59 @@ finally:
 """
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_ten_thousand_trials_in_a_minute_and_two_gigabytes(tmp_path):
-    """Every format, 100 points and five loss terms a curve; the figures of 20 pairs are most of the time.
+def measure(*words: object) -> tuple[float, int]:
+    """Seconds of a processor that ``dfkd`` takes with these words, and its largest memory in bytes.
 
-    Seconds are the processor's: whatever else runs on the machine is not the report's.
+    Of a processor: whatever else runs on the machine is not the report's.
     """
-    (tmp_path / "big.py").write_text(BIG)
-    trials = grids.trials(grids.load(tmp_path / "big.py"))
-    assert len(trials) == 10_000
-    finish(tmp_path, trials, images=10, side=8)
-    command = [sys.executable, "-c", MEASURED, "report", str(tmp_path / "big.py"), "--out", str(tmp_path)]
+    command = [sys.executable, "-c", MEASURED, *map(str, words)]
     before, began = os.times(), time.monotonic()
-    done = subprocess.run([*command, "--format", "html,md,tex,csv"], capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     took = os.times()
     assert done.returncode == 0, done.stderr
     seconds = took.children_user + took.children_system - before.children_user - before.children_system
     peak = int(done.stdout.split("peak ")[1])
     print(f"{seconds:.0f} s of a processor, {time.monotonic() - began:.0f} s in all, {peak / 2**20:.0f} MiB")
+    return seconds, peak
+
+
+def big(out: Path, name: str, seeds: int) -> int:
+    """Write a grid of 200 trials a seed, and finish those that are not."""
+    (out / f"{name}.py").write_text(BIG.format(seeds=seeds))
+    trials = grids.trials(grids.load(out / f"{name}.py"))
+    finish(out, [t for t in trials if not (out / "trials" / t.id).exists()], images=10, side=8)
+    return len(trials)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ten_thousand_trials_in_a_minute_and_two_gigabytes(tmp_path):
+    """Every format, 100 points and five loss terms a curve; the figures of 20 pairs are most of the time."""
+    assert big(tmp_path, "big", 50) == 10_000
+    seconds, peak = measure("report", tmp_path / "big.py", "--out", tmp_path, "--format", "html,md,tex,csv")
     assert seconds < 60 and peak < 2 * 2**30
     assert "10000 of 10000 trials done" in (tmp_path / "reports" / "big" / "report.md").read_text("utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ten_thousand_runs_of_mlflow_would_take_as_little(tmp_path):
+    """From MLflow, by the line through 200 and 1,000 runs: to write 10,000 takes a quarter of an hour.
+
+    pytest -s -m slow tests/test_report_grids.py -k mlflow
+    """
+    words = ("--out", tmp_path, "--from", "mlflow", "--format", "html,md,tex,csv")
+    found = []
+    for name, seeds, n in (("small", 1, 200), ("large", 5, 1_000)):
+        assert big(tmp_path, name, seeds) == n
+        measure("sync", tmp_path / f"{name}.py", "--out", tmp_path)
+        found.append(measure("report", tmp_path / f"{name}.py", *words))
+    seconds, peak = (
+        few + (many - few) * (10_000 - 200) / (1_000 - 200) for few, many in zip(*found, strict=True)
+    )
+    print(f"10,000 runs: {seconds:.0f} s of a processor, {peak / 2**20:.0f} MiB")
+    assert seconds < 60 and peak < 2 * 2**30
+    made = tmp_path / "reports" / "large"
+    before = {file.name: file.read_bytes() for file in made.iterdir() if file.is_file()}
+    measure("report", tmp_path / "large.py", "--out", tmp_path, "--format", "html,md,tex,csv")
+    assert before == {file.name: file.read_bytes() for file in made.iterdir() if file.is_file()}

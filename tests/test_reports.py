@@ -286,6 +286,27 @@ class TestTable:
         assert [row.cells[column] for row in block.rows] == ["– [1]", "3.2"]  # noqa: RUF001
         assert block.numbered() == ["[1] no images"]
 
+    def test_every_dash_says_why(self):
+        why = json.dumps({"fid_9_test": "no weights"})
+        rows = trials(90.0, fid_7_test=3.0, kid_7_test=0.5) + trials(91.0, variant="b", unavailable=why)
+        rows += trials(92.0, variant="c", fid_9_test=2.0)
+        (block,) = blocks(table_of(rows))
+        heads = [head.text for head in block.heads][2:]
+        names = ("FID (n=7, test)", "FID (n=9, test)", "KID x 1000 (n=7, test)")
+        cells = [[row.cells[heads.index(name)] for name in names] for row in block.rows]
+        dash = "–"  # noqa: RUF001
+        assert cells == [
+            ["3.00", f"{dash} [1]", "500.00"],
+            [f"{dash} [2]", f"{dash} [2]", f"{dash} [3]"],
+            [f"{dash} [4]", "2.00", f"{dash} [3]"],
+        ]
+        assert block.notes == [
+            "it has FID (n=7, test)",
+            "no weights",
+            "not measured: dfkd measure adds it",
+            "it has FID (n=9, test)",
+        ]
+
     def test_fid_names_its_n_and_split(self):
         (block,) = blocks(table_of(trials(90.0, 91.0, fid_10000_test=12.5)))
         assert "FID (n=10000, test)" in [head.text for head in block.heads]

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,65 @@ def test_sync_gives_equal_frames_and_then_has_nothing_to_do(out: Path) -> None:
     assert needs_sync(trials, dirs, None, "grid") and sync(out, trials) == (0, 2, 0, 3)
     assert_equal(trials, out, "grid")
     assert len(recorded(out)) == 5
+
+
+class Asked(Counter[str]):
+    """Counts what MLflow is asked for; a request for a history or an artifact is one for one run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        import mlflow
+        from mlflow import artifacts
+
+        calls = {"search_runs", "get_run", "get_metric_history", "list_artifacts", "download_artifacts"}
+        for home in (mlflow.MlflowClient, artifacts):
+            for name in sorted(calls & vars(home).keys()):
+                monkeypatch.setattr(home, name, self._counted(name, getattr(home, name)))
+
+    def _counted(self, name: str, call: Any) -> Any:
+        def counted(*args: Any, **more: Any) -> Any:
+            self[name] += 1
+            return call(*args, **more)
+
+        return counted
+
+
+def test_scalars_come_in_pages_and_a_curve_is_one_file(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials, dirs = [make(s) for s in range(5)], Dirs(out)
+    for points, trial in enumerate(trials[:4], 1):
+        write(out, trial, points)
+    write(out, trials[4], 2, finish=False)
+    sync(out, trials)
+    want = frame(trials, dirs), curves(trials, dirs)
+    asked, view = Asked(monkeypatch), MLflow(resolve_uri(None, out), "grid")
+    monkeypatch.setattr("harness.store._PAGE", 2)
+    pd.testing.assert_frame_equal(frame(trials, view), want[0], check_exact=True)
+    assert asked == {"search_runs": 3}  # five runs, two a page: nothing is asked of a single run
+    pd.testing.assert_frame_equal(curves(trials, view), want[1], check_exact=True)
+    assert asked == {"search_runs": 3, "list_artifacts": 5, "download_artifacts": 5}
+
+
+def test_histories_tell_the_curve_of_a_run_that_goes_on_or_lost_its_artifacts(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, live, dirs = make(0), make(1), Dirs(out)
+    for trial in (lost, live):
+        write(out, trial, 3)
+    sync(out, [lost, live])
+    for run in recorded(out):
+        folder = Path(run.info.artifact_uri.removeprefix("file://").replace("%20", " "))
+        if run.data.tags["trial_id"] == lost.id:
+            shutil.rmtree(folder)
+    Ledger(Place(resolve_uri(None, out), out, "grid")).open().begin(
+        live
+    )  # runs again: its file is yesterday's
+    asked, view = Asked(monkeypatch), MLflow(resolve_uri(None, out), "grid")
+    pd.testing.assert_frame_equal(curves([lost, live], view), curves([lost, live], dirs), check_exact=True)
+    columns = len(row(1)) - 1 + 3
+    assert asked["get_metric_history"] == 2 * columns and not asked["download_artifacts"]
+    asked.clear()
+    assert view.curve(live, ["top1"]) == dirs.curve(live, ["top1"])
+    assert asked == {"get_metric_history": 1}
 
 
 def test_a_tracked_trial_needs_no_sync(out: Path) -> None:

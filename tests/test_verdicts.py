@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import csv
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +33,11 @@ def ours(*top1: float | None, **more: object) -> list[dict[str, object]]:
 
 def judged(rows: list[dict[str, object]], *known: Published) -> pd.DataFrame:
     return verdicts.against(tables.main(pd.DataFrame(rows)), known or (CMI,))
+
+
+def laid(rows: list[dict[str, object]], *known: Published) -> list[section.Table]:
+    table = tables.main(pd.DataFrame(rows))
+    return beside.layout(verdicts.against(table, known or (CMI,)), table)
 
 
 def only(found: pd.DataFrame) -> dict[str, object]:
@@ -153,7 +160,14 @@ class TestMatching:
 
     def test_nobody_published_it(self):
         assert judged(ours(93.0, 94.0, method="mine", variant="mine")).empty
-        assert beside.layout(judged(ours(93.0, 94.0, task="digits"))) == []
+        nothing = "Nothing is published with the task, pair and settings of"
+        (table,) = laid(ours(93.0, 94.0, task="digits") + ours(93.0, variant="b", task="digits"))
+        assert table.caption.startswith(f"{nothing} any row: no gap") and not table.rows + table.notes
+        (table,) = laid(ours(93.0, 94.0) + ours(93.0, method="mine", variant="mine"))
+        assert len(table.rows) == 1 and table.notes[1:] == [
+            f"{nothing} mine (cifar10: resnet34 → resnet18): no verdict."
+        ]
+        assert beside.layout(*[pd.DataFrame()] * 2) == []
 
     def test_conflicts_are_told_and_other_settings_are_none(self):
         known = [
@@ -163,7 +177,7 @@ class TestMatching:
             replace(CMI, value=90.0, kind="rerun", source="d", settings={"cr": "0"}),
         ]
         told = json.loads(str(only(judged(ours(93.0, 94.0), *known))["others"]))
-        assert told == ["91.13 (b; rerun; doubted: odd)"]
+        assert told == ["91.13 (b, line 7; rerun; doubted: odd)"]
 
     def test_each_teacher_file_has_its_own(self):
         rows = ours(93.0, 94.0) + ours(83.0, 84.0, teacher_digest="bb", teacher_seed=1)
@@ -186,9 +200,9 @@ class TestTheTableAsItIs:
         found = judged(self.rows("cifar100"), *published.load())
         row = only(found)
         assert row["published"] == 74.35 and row["verdict"] == "" and math.isnan(row["gap"])
-        (table,) = beside.layout(found)
+        (table,) = laid(self.rows("cifar100"), *published.load())
         assert not table.rows and "a footnote, no gap: the source does not state the pair" in table.notes[0]
-        assert "73.92 (previous best, in the same source)" in table.notes[0]
+        assert "73.92 (previous best, in the same source, line " in table.notes[0]
 
     def test_cpsc_on_cifar10_has_a_gap_and_no_verdict(self):
         found = judged(self.rows("cifar10"), *published.load())
@@ -197,16 +211,17 @@ class TestTheTableAsItIs:
             row["published"] == 95.33 and row["gap"] == pytest.approx(74.2 - 95.33) and row["verdict"] == ""
         )
         assert "the pair is inferred" in str(row["why"])
-        (table,) = beside.layout(found)
+        (table,) = laid(self.rows("cifar10"), *published.load())
         assert table.rows[0][-1].startswith("none: ")
 
     def test_a_reduced_budget_has_neither(self):
         row = only(judged(self.rows("cifar10", student_updates=1_500.0), *published.load()))
         assert math.isnan(row["gap"]) and str(row["why"]).startswith("smaller budget: 1,500 student updates;")
 
-    def test_every_value_traces_to_its_line(self):
+    def test_every_value_traces_to_its_line_and_its_source(self):
         known = published.load()
-        lines = published.file().read_text("utf-8").splitlines()
+        with published.file().open(encoding="utf-8", newline="") as file:
+            lines = dict(enumerate(csv.DictReader(file), 2))  # the first line holds the names
         places = {(r.method, r.task, r.teacher, r.student) for r in known if r.metric == "top1" and r.student}
         rows = [
             row
@@ -216,36 +231,55 @@ class TestTheTableAsItIs:
                 settings=json.dumps({k: v for p in known if p.method == r[0] for k, v in p.settings.items()}),
             )
         ]  # fmt: skip
-        found = select.records(judged(rows, *known))
+        found = judged(rows, *known)
         assert len(found) > 100
-        for row in found:
-            text = lines[row["line"] - 1]
-            assert f"{row['published']:g}" in text and str(row["source"]).split('"')[0] in text
+        for row in select.records(found):
+            line = lines[row["line"]]
+            names = ("method", "task", "source", "kind", "note", "suspect", "selection", "pair")
+            assert all(line[name] == row[name] for name in names)
+            assert float(line["value"]) == row["published"] and line["metric"] == "top1"
+            teacher = float(line["teacher_top1"] or "nan")
+            assert teacher == row["published_teacher"] or math.isnan(teacher)
+            for other in json.loads(row["others"]):  # "91.13 (source, line 12; rerun)"
+                value, _, rest = other.partition(" (")
+                there = lines[int(re.findall(r", line (\d+)(?:;.*)?\)$", rest)[0])]
+                assert float(there["value"]) == float(value) and there["task"] == row["task"]
+                assert rest.startswith(("previous best", there["source"])), other
+        # and on paper: each number of the table has its note with line and source
+        (table,) = beside.layout(found, tables.main(pd.DataFrame(rows)))
+        notes = " ".join(table.notes)
+        for row in select.records(found):
+            assert f"{row['published']:g}, {row['source']}, line {row['line']} of published.csv" in notes
+        column = [head.text for head in table.heads].index("published (%)")
+        assert {line[column] for line in table.rows} <= {
+            f"{row['published']:.2f}" for row in select.records(found)
+        }
+        assert len(table.rows) == found["gap"].notna().sum()
 
 
 class TestSection:
     def test_a_table_and_where_each_number_is_from(self):
         known = [replace(CMI, selection="best", note="three seeds"), replace(CMI, value=91.0, source="b")]
-        (table,) = beside.layout(judged(ours(93.0, 94.0, 95.0), *known))
+        (table,) = laid(ours(93.0, 94.0, 95.0), *known)
         assert table.rows == [
             ("cmi", "94.84", "94.00 ± 2.48", "3", "-0.84", "-0.70", "-0.15", "2.61", "reproduced")
         ]
         assert table.notes == [
             "cmi: 94.84, a table, line 7 of published.csv; its teacher 95.7; picked as the best on the test "
-            "set (ours, so picked: +0.66); three seeds; also published: 91 (b)"
+            "set (ours, so picked: +0.66); three seeds; also published: 91 (b, line 7)"
         ]
         assert "| cmi | 94.84 | 94.00 ± 2.48 |" in section.to_markdown([table])
 
     def test_one_note_for_rows_of_one_number(self):
         rows = ours(93.0, 94.0, student_updates=10.0) + ours(93.5, 94.0, variant="b", student_updates=10.0)
-        (table,) = beside.layout(judged(rows))
+        (table,) = laid(rows)
         assert not table.rows and len(table.notes) == 1 and table.notes[0].startswith("cmi, b: 94.84")
         text = section.to_text([table])
         assert "cmi, b: 94.84" in text and "published (%)" not in text
 
     def test_cells_say_where(self):
         rows = ours(93.0, 94.0) + ours(93.0, 94.0, task="cifar100")
-        (table,) = beside.layout(judged(rows, CMI, replace(CMI, task="cifar100")))
+        (table,) = laid(rows, CMI, replace(CMI, task="cifar100"))
         assert table.heads[0].text == "where"
         assert [row[0] for row in table.rows] == [
             "cifar10: resnet34 → resnet18",
