@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -61,7 +62,8 @@ def bars(rows: Sequence[Bar], styles: Mapping[str, Style], teacher: float, chanc
     near = _close_up(rows, teacher)
     with drawing(**{"hatch.linewidth": 0.6}):
         lines = 2 if len({row.kind for row in rows}) > 1 else 1
-        figure = Figure(figsize=(WIDTH, 0.75 + 0.2 * lines + _ROW * len(rows)), layout="constrained")
+        apart = ConstrainedLayoutEngine(w_pad=0.1)  # labels at the ends of two axes do not meet
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.2 * lines + _ROW * len(rows)), layout=apart)
         axes = figure.subplots(
             1, 2 if near else 1, sharey=True, squeeze=False, width_ratios=[1, 1.5][-2 if near else 1 :]
         )[0]

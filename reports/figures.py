@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -77,7 +78,8 @@ def _many(panels: Sequence[Sequence[str]]) -> tuple[Figure, list[Any]]:
     lines = math.ceil(len(panels) / 2)
     legends = [max(len(p) + 1 for p in panels[2 * i : 2 * i + 2]) for i in range(lines)]
     height = 0.35 + sum(1.75 + 0.15 * n for n in legends)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    apart = ConstrainedLayoutEngine(w_pad=0.08)  # labels at the ends of two axes do not meet
+    figure = Figure(figsize=(WIDTH, height), layout=apart)
     axes = [figure.add_subplot(lines, 2, i + 1) for i in range(len(panels))]
     return figure, axes
 

@@ -92,6 +92,8 @@ def _bars(place: Place, shown: Sequence[select.Cell], beyond: str) -> Iterator[P
         chance = 100 / place.classes
         figure = charts.bars(rows, place.styles, place.teacher, chance)
         caption = "Mean over seeds at the last point, in figures on the right; no interval for a single seed."
+        short = [f"{c.label} ({len(c.ids)} of {c.declared})" for c in shown if len(c.ids) < c.declared]
+        caption += f" Not all seeds ran: {', '.join(short)}." if short else ""
         yield place.picture("bars", "Top-1 by row", caption + beyond, figure)
 
 

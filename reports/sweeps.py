@@ -79,8 +79,10 @@ def alone(panels: Sequence[tuple[str, Sequence[Point]]]) -> Figure:
                 _point(ax, at, point.top1)
             if logarithmic:
                 ax.set_xscale("log")
-            kept = _apart(np.log(x) if logarithmic else np.array(x))
-            ax.set_xticks([x[j] for j in kept], [f"{values[j]:g}" for j in kept])
+            names = [f"{value:g}" for value in values]
+            wide = WIDTH / columns - (0.7 if columns == 1 else 0.55)
+            kept = _apart(np.log(x) if logarithmic else np.array(x), names, wide)
+            ax.set_xticks([x[j] for j in kept], [names[j] for j in kept])
             ax.xaxis.set_minor_locator(NullLocator())
             _reach(ax, [p.top1 for _, group in panels for p in group], math.nan)
             how = ", equally spaced" if spaced else ", log scale" if logarithmic else ""
@@ -97,11 +99,12 @@ def _point(ax: object, x: float, top1: Interval) -> None:
     )
 
 
-def _apart(x: np.ndarray) -> list[int]:
-    """Places of the values whose labels have room: a tenth of the axis from one to the next."""
+def _apart(x: np.ndarray, names: Sequence[str], wide: float) -> list[int]:
+    """Places of the values whose labels have room on an axis of so many inches, from the left."""
+    inches = (x - x[0]) * 0.9 * wide / (x[-1] - x[0])
     kept: list[int] = []
-    for i, value in enumerate(x):
-        if not kept or value - x[kept[-1]] >= 0.13 * (x[-1] - x[0]):
+    for i, at in enumerate(inches):
+        if not kept or at - inches[kept[-1]] >= 0.05 + 0.04 * (len(names[i]) + len(names[kept[-1]])):
             kept.append(i)
     return kept
 
@@ -117,9 +120,9 @@ def _reach(ax: object, shown: Sequence[Interval], teacher: float) -> None:
         high = max(high, teacher)
         ax.axhline(teacher, zorder=1, **TEACHER)  # type: ignore[attr-defined]
         ax.annotate(  # type: ignore[attr-defined]
-            "teacher", (1, teacher), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=8,
-            xytext=(0, 1), textcoords="offset points", color=_MUTED,
+            "teacher", (1.01, teacher), xycoords=("axes fraction", "data"), ha="left", va="center", size=8,
+            color=_MUTED, annotation_clip=False,
         )  # fmt: skip
-    pad = 0.08 * (high - low)
+    pad = max(0.08 * (high - low), 0.3)
     ax.set_ylim(max(0, low - pad), min(101.5, high + pad))  # type: ignore[attr-defined]
     ax.yaxis.set_major_locator(MaxNLocator(5))  # type: ignore[attr-defined]
