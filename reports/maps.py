@@ -156,7 +156,7 @@ def _field(ax: Any, x: float, y: float, text: str, full: float | None, size: flo
     face: Any = _SHADE if full is None else (_HUE, full)
     ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, linewidth=0))
     if text:
-        colour = _MUTED if full is None else _PAPER if full > 0.55 else _INK
+        colour = _MUTED if full is None else _PAPER if full > 0.75 else _INK
         ax.text(x, y, text, ha="center", va="center", size=size, color=colour)
 
 

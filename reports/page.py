@@ -145,11 +145,11 @@ def _markdown(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
     lines.append(tables.to_markdown(table))
     for picture in words["pictures"]:
         if picture.block not in words["sections"]:
-            lines += _figure(picture, f": {', '.join(filter(None, (picture.block, picture.file)))}")
+            lines += figure(picture, f": {', '.join(filter(None, (picture.block, picture.file)))}")
     for anchor, part in words["sections"].items():
         lines.append(section.to_markdown(part))
         for picture in words["pictures"]:
-            lines += _figure(picture, "") if picture.block == anchor else []
+            lines += figure(picture) if picture.block == anchor else []
     lines += ["## How to read this", "", *(f"- {escape(line)}" for line in words["guide"]), ""]
     lines += ["## Provenance", "", "| what | value |", "| :-- | :-- |"]
     lines += [f"| {escape(what)} | {escape(value)} |" for what, value in words["provenance"]]
@@ -158,7 +158,8 @@ def _markdown(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _figure(picture: Picture, where: str) -> list[str]:
+def figure(picture: Picture, where: str = "") -> list[str]:
+    """Lines of Markdown that show a figure out of ``figures/``; ``where`` ends its heading."""
     title = tables.escape(picture.title)
     shown = f"![{title}](figures/{picture.name}.svg)"
     return [f"### {title}{tables.escape(where)}", "", shown, "", tables.escape(picture.caption), ""]

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from reports import canvas, charts, figures, inside, select, standing, stats, strips, studies
 from reports.findings import Findings
+from reports.look import Style
 from reports.places import Picture, Place, find, kind
+from reports.ranking import Ranking
 from reports.varied import top1
 
 #: a sample grid shows at most so many classes, spread evenly, and of each so many images
@@ -63,16 +65,15 @@ def draw(
             yield clouds
         yield from inside.confusion(place, predictions)
     if every:
-        yield from _ranks(every[0], found)
+        yield from ranks(found.ranking, every[0].styles)
 
 
 def _best(place: Place) -> tuple[list[select.Cell], str]:
     """Rows that a figure shows, in the table's order, and a sentence on the others."""
-    given = [c for c in place.cells if kind(c) != "method"]
-    room = max(MOST - len(given), 6)
     own = [c for c in place.cells if kind(c) == "method"]
+    room = max(MOST - (len(place.cells) - len(own)), PANEL)
     kept = sorted(own, key=lambda c: -_mean(c))[:room]
-    shown = [c for c in place.cells if c in given or any(c is k for k in kept)]
+    shown = [c for c in place.cells if kind(c) != "method" or any(c is k for k in kept)]
     left = len(place.cells) - len(shown)
     return shown, f" The {len(kept)} best rows of {len(own)}." if left else ""
 
@@ -222,21 +223,28 @@ def _size(found: Mapping[str, Mapping[str, NDArray[Any]]], k: int, room: int) ->
     return min(k, COLUMNS, max(10, int(each // per_class))), per_class
 
 
-def _ranks(place: Place, found: Findings) -> Iterator[Picture]:
-    """The critical-difference diagram of the section on all cells; without a test it says so."""
-    ranking = found.ranking
-    if len(ranking.cells) < 2 or len(ranking.names) < 3:
+def ranks(ranking: Ranking, styles: Mapping[str, Style], anchor: str = "across") -> Iterator[Picture]:
+    """The critical-difference diagram over all cells; without a test it says so.
+
+    Args:
+        ranking: of `reports.ranking.ranks`; of one cell, or fewer than three rows, there is none.
+        styles: label -> how to draw it.
+        anchor: of the section.
+    """
+    n = len(ranking.cells)
+    if n < 2 or len(ranking.names) < 3:
         return
     names, means = ranking.names[:MOST], ranking.mean_ranks[:MOST]
     groups = [(a, min(b, len(names) - 1)) for a, b in ranking.groups if a < len(names) - 1]
-    n = len(ranking.cells)
-    caption = f"Mean rank over {n} cells (task, pair, teacher file); rows joined by a bar are not told apart"
-    caption += " (Friedman, Nemenyi, 5 %)." if not ranking.reason else "."
+    title, reason = "Mean ranks and critical difference", ""
+    caption = (
+        f"Mean rank over {n} cells (task, pair, teacher file); rows joined by a bar are not told apart "
+        "(Friedman, Nemenyi, 5 %)."
+    )
     if ranking.reason:
+        title, reason = "Mean ranks", f"not testable at n = {n}"
         caption = f"Mean rank over {n} cells. Not testable at n = {n}: {ranking.reason}."
     if len(ranking.names) > MOST:
         caption += f" The {MOST} best rows of {len(ranking.names)}."
-    reason = f"not testable at n = {n}" if ranking.reason else ""
-    figure = standing.ranks(names, means, ranking.cd, groups, place.styles, reason)
-    title = "Mean ranks and critical difference" if not ranking.reason else "Mean ranks"
-    yield Picture("ranks", "across", "", title, caption, canvas.svg(figure, "ranks"))
+    figure = standing.ranks(names, means, ranking.cd, groups, styles, reason)
+    yield Picture("ranks", anchor, "", title, caption, canvas.svg(figure, "ranks"))

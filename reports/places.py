@@ -77,13 +77,18 @@ def kind(cell: Cell) -> str:
     return next((flag for flag in ("reference", "control") if cell.flag(flag)), "method")
 
 
+def styles_of(cells: Sequence[Cell]) -> dict[str, look.Style]:
+    """How each row of a report is drawn; rows of one method are neighbours, so that their colours differ."""
+    names = [str(c.trials["method"].iloc[0]) for c in cells]
+    methods = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    ordered = sorted(zip(names, cells, strict=True), key=lambda each: methods[each[0]])  # stable
+    return look.styles({cell.label: kind(cell) for _, cell in ordered})
+
+
 def find(frame: pd.DataFrame) -> list[Place]:
     """The places of a report that have results, in the frame's order."""
     every = select.cells(frame)
-    # Rows of one method are neighbours, so that their colours differ.
-    methods = {m: i for i, m in enumerate(dict.fromkeys(str(c.trials["method"].iloc[0]) for c in every))}
-    ordered = sorted(every, key=lambda c: methods[str(c.trials["method"].iloc[0])])  # stable
-    styles = look.styles({c.label: kind(c) for c in ordered})
+    styles = styles_of(every)
     known = select.classes(frame)
     groups: dict[tuple[str, str, str, str], list[Cell]] = {}
     for cell in every:
