@@ -87,9 +87,12 @@ def bars(rows: Sequence[Bar], styles: Mapping[str, Style], teacher: float, chanc
                     hatch=_HATCH[row.kind],
                 )
             _interval(axes[-1], row.top1, y, colour)
+            few = len(row.seeds) <= 10  # many seeds would hide the interval
             axes[-1].plot(
-                row.seeds, [y] * len(row.seeds), linestyle="", marker=styles[row.label].marker, zorder=5,
-                markersize=3.6, markerfacecolor=_PAPER, markeredgecolor=colour, markeredgewidth=0.9,
+                row.seeds, [y] * len(row.seeds), linestyle="", marker=styles[row.label].marker,
+                markersize=3.6 if few else 2.4, markerfacecolor=_PAPER if few else colour,
+                markeredgecolor=colour, markeredgewidth=0.9 if few else 0, alpha=1 if few else 0.4,
+                zorder=5 if few else 3,
             )  # fmt: skip
             axes[-1].annotate(
                 f"{row.top1.mean:.2f}", (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8.5,
