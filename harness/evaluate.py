@@ -81,11 +81,12 @@ class Examiner:
         return table.reshape(K, K).numpy()
 
     def predictions(self) -> dict[str, np.ndarray]:
-        """``y`` (labels of the test split) and ``s`` (the student's arg-max), (N,), as small as K allows."""
+        """Of the test split: ``y`` labels, ``s`` and ``t`` arg-max of S and T, (N,), as small as K allows."""
         kind = np.min_scalar_type(self.data.task.K - 1)
         return {
             "y": self.labels.numpy().astype(kind),
             "s": self.s_logits.argmax(1).numpy().astype(kind),
+            "t": self.t_logits.argmax(1).numpy().astype(kind),
         }
 
 

@@ -100,8 +100,9 @@ class Results:
         samples = self.source.samples
         try:
             written: dict[str, Path] = page.write(
-                self.grid.name, self._note(), self.frame, self.curves, samples, folder, formats, self.paired
-            )
+                self.grid.name, self._note(), self.frame, self.curves, samples, folder, formats, self.paired,
+                predictions=self.source.predictions,
+            )  # fmt: skip
         except OSError as error:
             raise DfkdError(f"--out: {folder} cannot be written: {error.strerror or error}") from error
         return written

@@ -1,8 +1,9 @@
 """One directory a trial: the truth about what was run. Everything else (MLflow, frames) is a view of it.
 
 ``<out>/trials/<id>/`` holds ``trial.json``, ``lock``, ``curve.jsonl``, ``checkpoint/``, ``final/``,
-``samples.npz``, ``confusion.npy``, ``predictions.npz`` (of the test split: ``y`` the labels, ``s`` the
-student's arg-max at the last point), ``warnings.json`` (known before the first step), ``failure.json``, and
+``samples.npz``, ``confusion.npy``, ``predictions.npz`` (of the test split: ``y`` the labels, ``s`` and ``t``
+the arg-max of student and teacher at the last point; ``t`` is younger than some trials), ``warnings.json``
+(known before the first step), ``failure.json``, and
 ``result.json``, which comes last and whole.
 """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports import across, page, ranking, section, select, tables
+from reports import across, page, pictures, places, ranking, section, select, tables
 from reports.blocks import DASH, Head, number
 from reports.section import Table
 
@@ -37,7 +37,7 @@ class Entry:
 
 
 def write(entries: Sequence[Entry], out: Path) -> list[Path]:
-    """Write ``index.html`` and ``index.md``; the same input gives the same bytes.
+    """Write ``index.html``, ``index.md`` and the figure that this shows; the same input gives the same bytes.
 
     Args:
         entries: in the order of the index; names differ, files lie under ``out``.
@@ -46,7 +46,7 @@ def write(entries: Sequence[Entry], out: Path) -> list[Path]:
     every = pd.concat([entry.frame for entry in entries], ignore_index=True)
     cells = [(entry, _cells(entry)) for entry in entries]
     tests, ranked = ranking.comparisons(every), ranking.ranks(tables.main(every))
-    words = {
+    words: dict[str, Any] = {
         "grids": [
             {
                 "name": entry.name,
@@ -58,10 +58,13 @@ def write(entries: Sequence[Entry], out: Path) -> list[Path]:
             for entry, table in cells
         ],
         "across": across.layout(ranked, tests),
+        "pictures": list(pictures.ranks(ranked, places.styles_of(select.cells(every)))),
     }
     written = [out / "index.html", out / "index.md"]
     page.replace(written[0], page.render("index.html.j2", words))
     page.replace(written[1], _markdown(words))
+    for picture in words["pictures"]:
+        page.replace(out / "figures" / f"{picture.name}.svg", picture.svg)
     return written
 
 
@@ -118,4 +121,5 @@ def _markdown(words: Mapping[str, Any]) -> str:
         ]
         lines += section.to_markdown([grid["table"]]).splitlines()[2:]  # its title stands above
         lines.append("")
-    return "\n".join(lines) + section.to_markdown(words["across"])
+    text = "\n".join(lines) + section.to_markdown(words["across"])
+    return text + "".join("\n".join(page.figure(picture)) for picture in words["pictures"])

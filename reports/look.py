@@ -2,7 +2,8 @@
 
 A figure is drawn in the light colours; inside the page each becomes the CSS variable of the same name, so
 one drawing serves light, dark and print. Hues are Okabe and Ito's (yellow and black, which vanish on one of
-the papers, made way for brown), told apart by colour-blind readers.
+the papers, made way for brown and violet), told apart by colour-blind readers: seven for methods, brown for
+controls, grey for references.
 """
 
 from __future__ import annotations
@@ -27,15 +28,24 @@ THEME: dict[str, tuple[str, str]] = {
     "c4": ("#e69f00", "#ffc843"),
     "c5": ("#663311", "#996644"),
     "c6": ("#56b4e9", "#a9e0ff"),
+    "c7": ("#5a36c8", "#8a6cff"),
     "r0": ("#6c757e", "#98a1aa"),
     "r1": ("#8d969f", "#b9c1c9"),
 }
-_HUES = ("c0", "c1", "c2", "c3", "c4", "c5", "c6")
-_GREYS = ("r0", "r1")
-# Dashes in multiples of the line's width; () is solid. Data-free methods start solid, references never are.
-_DASHES: tuple[tuple[float, ...], ...] = ((), (6, 1.5, 1, 1.5), (5, 1, 1, 1, 1, 1))
-_REFERENCE_DASHES: tuple[tuple[float, ...], ...] = ((4, 2), (1, 1.6), (7, 2, 1, 2))
+# Dashes in multiples of the line's width; () is solid. Methods start solid, controls and references never.
+_Dashes = tuple[tuple[float, ...], ...]
+_GIVEN: _Dashes = ((4, 2), (1, 1.6), (7, 2, 1, 2))
+#: what a row is -> its hues and dashes
+_KINDS: dict[str, tuple[tuple[str, ...], _Dashes]] = {
+    "method": (("c0", "c1", "c2", "c3", "c4", "c6", "c7"), ((), (6, 1.5, 1, 1.5), (5, 1, 1, 1, 1, 1))),
+    "control": (("c5",), _GIVEN),
+    "reference": (("r0", "r1"), _GIVEN),
+}
+#: as many as have no divisor with seven hues: sixty-three methods before two share hue and marker
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+
+#: how the points of a class look: colour and marker of each, for at most so many classes
+CLASSES = tuple((THEME[f"c{i % 8}"][0], _MARKERS[(i + i // 8) % 7]) for i in range(10))
 
 #: width in inches: 480 CSS pixels, whose text stays readable when a phone shrinks it to 350
 WIDTH = 5.0
@@ -85,22 +95,22 @@ class Style:
     marker: str
 
 
-def styles(rows: Mapping[str, bool]) -> dict[str, Style]:
+def styles(rows: Mapping[str, str]) -> dict[str, Style]:
     """A style for each row, by its place in the report.
 
     Args:
-        rows: label -> whether it is a reference, in the report's order.
+        rows: label -> "method", "control" or "reference", in the report's order.
 
     Returns:
-        References in grey and dashed, the others in colour; the dash changes once the hues are used up.
+        References in grey, controls in brown, both dashed; methods in colour, neighbours never in the same;
+        the dash changes once the hues are used up.
     """
     found: dict[str, Style] = {}
-    for reference, hues, dashes in ((False, _HUES, _DASHES), (True, _GREYS, _REFERENCE_DASHES)):
-        for i, label in enumerate(label for label, ref in rows.items() if ref == reference):
-            turn = i if reference else i // len(hues)
-            hue = THEME[hues[i % len(hues)]][0]
-            marker = _MARKERS[(i if not reference else -1 - i) % len(_MARKERS)]
-            found[label] = Style(hue, dashes[turn % len(dashes)], marker)
+    for kind, (hues, dashes) in _KINDS.items():
+        for i, label in enumerate(label for label, own in rows.items() if own == kind):
+            turn = i // len(hues) if kind == "method" else i
+            marker = _MARKERS[(i if kind == "method" else -1 - i) % len(_MARKERS)]
+            found[label] = Style(THEME[hues[i % len(hues)]][0], dashes[turn % len(dashes)], marker)
     return {label: found[label] for label in rows}
 
 

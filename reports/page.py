@@ -19,6 +19,7 @@ from reports import look, published, section, select, tables, tex
 from reports.blocks import GUIDE, blocks
 from reports.findings import find
 from reports.pictures import Samples, draw
+from reports.places import Picture
 from reports.published import Published
 
 FORMATS = {"html": "report.html", "md": "report.md", "tex": "report.tex", "csv": "report.csv"}
@@ -34,6 +35,7 @@ def write(
     formats: Sequence[str] = ("html", "md", "csv"),
     paired: pd.DataFrame | None = None,
     known: Sequence[Published] | None = None,
+    predictions: Samples = lambda id: None,
 ) -> dict[str, Path]:
     """Write the report of one grid.
 
@@ -48,6 +50,7 @@ def write(
         paired: rows against one another, of `reports.contrasts.paired`: a section, and the family of the
             tests over all cells. None for a grid without contrasts.
         known: published numbers; those of ``benchmarks/published.csv`` by default.
+        predictions: trial id -> arrays of its ``predictions.npz``, or None; for the confusion tables.
 
     Returns:
         Format -> file; with "csv" also "verdicts" and "comparisons", and "contrasts" where there are any. The
@@ -63,7 +66,7 @@ def write(
     headline = note or "The grid states nothing on how its settings were found."
     texts = {"tex": lambda: tex.document(grid_name, f"{headline} {counts(frame)}.", found)}
     if set(formats) & {"html", "md"}:
-        pictures = list(draw(frame, curves, samples))
+        pictures = list(draw(frame, curves, samples, found, predictions))
         words = {
             "grid": grid_name,
             "note": headline,
@@ -141,16 +144,25 @@ def _markdown(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
     lines = [f"# {escape(words['grid'])}", "", escape(words["note"]), "", f"{words['counts']}.", ""]
     lines.append(tables.to_markdown(table))
     for picture in words["pictures"]:
-        where = ", ".join(filter(None, (picture.block, picture.file)))
-        lines += [f"### {escape(picture.title)}: {escape(where)}", ""]
-        lines += [f"![{escape(picture.title)}](figures/{picture.name}.svg)", "", escape(picture.caption), ""]
-    lines += [section.to_markdown(part) for part in words["sections"].values()]
+        if picture.block not in words["sections"]:
+            lines += figure(picture, f": {', '.join(filter(None, (picture.block, picture.file)))}")
+    for anchor, part in words["sections"].items():
+        lines.append(section.to_markdown(part))
+        for picture in words["pictures"]:
+            lines += figure(picture) if picture.block == anchor else []
     lines += ["## How to read this", "", *(f"- {escape(line)}" for line in words["guide"]), ""]
     lines += ["## Provenance", "", "| what | value |", "| :-- | :-- |"]
     lines += [f"| {escape(what)} | {escape(value)} |" for what, value in words["provenance"]]
     lines += ["", "## Settings", "", "| row | method | settings |", "| :-- | :-- | :-- |"]
     lines += ["| " + " | ".join(escape(text) for text in row) + " |" for row in words["settings"]]
     return "\n".join(lines) + "\n"
+
+
+def figure(picture: Picture, where: str = "") -> list[str]:
+    """Lines of Markdown that show a figure out of ``figures/``; ``where`` ends its heading."""
+    title = tables.escape(picture.title)
+    shown = f"![{title}](figures/{picture.name}.svg)"
+    return [f"### {title}{tables.escape(where)}", "", shown, "", tables.escape(picture.caption), ""]
 
 
 def _html(table: pd.DataFrame, words: Mapping[str, Any]) -> str:

@@ -1,22 +1,33 @@
-"""Which figures a report has: per (task, pair, teacher file) two learning curves and a sample grid."""
+"""Which figures a report has: what is measured, per (task, pair, teacher file), and over all of them."""
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 from numpy.typing import NDArray
 
-from reports import figures, look, select
+from reports import canvas, charts, figures, inside, select, standing, stats, strips, studies
+from reports.findings import Findings
+from reports.look import Style
+from reports.places import Picture, Place, find, kind
+from reports.ranking import Ranking
+from reports.varied import top1
 
 #: a sample grid shows at most so many classes, spread evenly, and of each so many images
 COLUMNS = 20
 PER_CLASS = 2
+#: bytes that the sample grids of a report may take together, as far as ten classes of each row leave a choice
+BYTES = 3_000_000
+#: points of a learning curve, evenly spread
+CURVE = 50
+#: rows of a figure; beyond them the best are drawn and the caption counts the others
+MOST = 24
+#: lines of one panel of learning curves; more than `CROWD` are spread over panels of at most `PANEL`
+CROWD, PANEL = 13, 6
 
 Samples = Callable[[str], Mapping[str, NDArray[Any]] | None]
 _AXES = {
@@ -25,65 +36,97 @@ _AXES = {
 }
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure and its words.
+def draw(
+    frame: pd.DataFrame,
+    curves: pd.DataFrame,
+    samples: Samples,
+    found: Findings,
+    predictions: Samples = lambda id: None,
+) -> Iterator[Picture]:
+    """Every figure of a report that says something.
 
-    Attributes:
-        name: stem of its file.
-        block: title of the block it belongs to.
-        file: which teacher file it is about, "" where the block knows one.
-        svg: a whole document, in light colours.
+    Args:
+        frame: one row a trial, as `harness.frames.frame` makes it.
+        curves: one row a point, as `harness.frames.curves` makes it.
+        samples: trial id -> arrays of its ``samples.npz``, or None.
+        found: of `reports.findings.find` for this frame.
+        predictions: trial id -> arrays of its ``predictions.npz``, or None.
     """
-
-    name: str
-    block: str
-    file: str
-    title: str
-    caption: str
-    svg: str
-
-    @property
-    def themed(self) -> Markup:
-        """For the page: in the page's colours."""
-        return Markup(figures.themed(self.svg, self.title))
-
-
-def draw(frame: pd.DataFrame, curves: pd.DataFrame, samples: Samples) -> Iterator[Picture]:
-    """Every figure of a report: per (task, pair, teacher file) two learning curves and a sample grid."""
-    every = select.cells(frame)
-    styles = look.styles({c.label: bool(c.trials["reference"].iloc[0]) for c in every})
-    known, runs = select.classes(frame), select.Runs(curves)
-    groups: dict[tuple[str, ...], list[select.Cell]] = {}
-    for cell in every:
-        if cell.ids and not cell.stale:
-            groups.setdefault((*_pair(cell), cell.digest), []).append(cell)
-    files = Counter(key[:3] for key in groups)
-    for i, (key, cells) in enumerate(groups.items(), 1):
-        task, teacher, student, digest = key
-        place = (f"{task}: {teacher} → {student}", "")
-        if files[key[:3]] > 1:
-            place = (place[0], f"teacher file {digest[:8] or 'unknown'}")
-        caption = "Line: mean over seeds; band: lowest to highest seed. References grey and dashed."
-        if old := [c.label for c in every if c.ids and c.stale and _pair(c) == key[:3]]:
-            caption += f" Stale results are left out: {', '.join(old)}."
-        top1 = float(cells[0].done["teacher_top1"].mean()) if "teacher_top1" in frame else float("nan")
-        for kind, (column, scale, axis) in _AXES.items():
-            data = _long(cells, runs, column, scale)
-            if not data.empty:
-                yield Picture(
-                    f"curves-{kind}-{i}",
-                    *place,
-                    f"Learning curves against {axis}",
-                    caption,
-                    figures.svg(figures.learning_curves(data, styles, axis, top1), f"curves-{kind}-{i}"),
-                )
-        if picture := _samples(cells, samples, known[task], place, f"samples-{i}"):
-            yield picture
+    runs, every = select.Runs(curves), find(frame)
+    clouds = inside.clouds(every, samples)
+    for place in every:
+        shown, beyond = _best(place)
+        yield from _bars(place, shown, beyond)
+        yield from _curves(place, shown, beyond, runs)
+        yield from _cost(place, found.table, shown, beyond)
+        yield from studies.draw(place, found.paired)
+        yield from _samples(place, shown, beyond, samples, BYTES // len(every))
+        if clouds and clouds.block == place.block and clouds.file == place.file:
+            yield clouds
+        yield from inside.confusion(place, predictions)
+    if every:
+        yield from ranks(found.ranking, every[0].styles)
 
 
-def _pair(cell: select.Cell) -> tuple[str, ...]:
-    return tuple(str(cell.trials[c].iloc[0]) for c in ("task", "teacher", "student"))
+def _best(place: Place) -> tuple[list[select.Cell], str]:
+    """Rows that a figure shows, in the table's order, and a sentence on the others."""
+    own = [c for c in place.cells if kind(c) == "method"]
+    room = max(MOST - (len(place.cells) - len(own)), PANEL)
+    kept = sorted(own, key=lambda c: -_mean(c))[:room]
+    shown = [c for c in place.cells if kind(c) != "method" or any(c is k for k in kept)]
+    left = len(place.cells) - len(shown)
+    return shown, f" The {len(kept)} best rows of {len(own)}." if left else ""
+
+
+def _mean(cell: select.Cell) -> float:
+    mean = top1(cell).mean
+    return -math.inf if math.isnan(mean) else mean
+
+
+def _bars(place: Place, shown: Sequence[select.Cell], beyond: str) -> Iterator[Picture]:
+    rows = [
+        charts.Bar(c.label, kind(c), top1(c), tuple(float(v) for v in c.done["top1"] if not math.isnan(v)))
+        for c in shown
+        if not math.isnan(top1(c).mean)
+    ]
+    if len(rows) > 1:
+        chance = 100 / place.classes
+        figure = charts.bars(rows, place.styles, place.teacher, chance)
+        caption = "Mean over seeds at the last point, in figures on the right; no interval for a single seed."
+        short = [f"{c.label} ({len(c.ids)} of {c.declared})" for c in shown if len(c.ids) < c.declared]
+        caption += f" Not all seeds ran: {', '.join(short)}." if short else ""
+        yield place.picture("bars", "Top-1 by row", caption + beyond, figure)
+
+
+def _curves(place: Place, shown: Sequence[select.Cell], beyond: str, runs: select.Runs) -> Iterator[Picture]:
+    caption = "Line: mean over seeds; band: lowest to highest seed. References grey, controls brown, dashed."
+    panels = _panels(place, shown)
+    for name, (column, scale, axis) in _AXES.items():
+        data = _long(shown, runs, column, scale)
+        if not data.empty:
+            figure = figures.learning_curves(data, place.styles, axis, place.teacher, panels)
+            yield place.picture(f"curves-{name}", f"Learning curves against {axis}", caption + beyond, figure)
+
+
+def _panels(place: Place, shown: Sequence[select.Cell]) -> list[list[str]]:
+    """Rows of one method together as far as they fit, none of more than `PANEL`; one panel for a few."""
+    labels = {c.label for c in shown}
+    if len(labels) <= CROWD:
+        return [[n for n in place.styles if n in labels]]
+    families: dict[tuple[bool, str], list[str]] = {}
+    for cell in shown:
+        own = kind(cell) == "method"
+        families.setdefault((own, str(cell.trials["method"].iloc[0]) if own else ""), []).append(cell.label)
+    panels: list[list[str]] = []
+    given = False
+    for (own, _), family in families.items():
+        for part in [family[i : i + PANEL] for i in range(0, len(family), PANEL)]:
+            if panels and own and not given and len(panels[-1]) + len(part) <= PANEL:
+                panels[-1] += part
+            else:
+                panels.append(list(part))
+            given = not own
+    return panels
 
 
 def _long(cells: Sequence[select.Cell], curves: select.Runs, column: str, scale: float) -> pd.DataFrame:
@@ -91,46 +134,75 @@ def _long(cells: Sequence[select.Cell], curves: select.Runs, column: str, scale:
     for cell in cells:
         found = select.together(curves, cell.ids, [column, "top1"])
         if found:
-            runs, points = found["top1"].shape
-            x = scale * found[column].mean(axis=0)
+            points = found["top1"].shape[1]
+            kept = np.arange(points)[:: -math.ceil(points / CURVE)][::-1]  # the last point is always there
+            x, top1s = scale * found[column][:, kept].mean(axis=0), found["top1"][:, kept]
+            runs, points = top1s.shape
             parts.append(
                 pd.DataFrame(
                     {
                         "label": cell.label,
                         "seed": np.repeat(np.arange(runs), points),
                         "x": np.tile(x, runs),
-                        "top1": found["top1"].ravel(),
+                        "top1": top1s.ravel(),
                     }
                 )
             )
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
+def _cost(place: Place, table: pd.DataFrame, shown: Sequence[select.Cell], beyond: str) -> Iterator[Picture]:
+    """Accuracy against cost, where costs differ by a tenth or more."""
+    labels = {c.label for c in shown}
+    dots = [
+        standing.Dot(row["label"], stats.Interval(row["top1"], row["top1_half"], row["top1_n"]),
+                   row["flops"] / 1e12, bool(row["pareto"]))
+        for row in rows_of(table, place)
+        if row["label"] in labels and row["flops"] > 0 and not math.isnan(row["top1"])
+    ]  # fmt: skip
+    costs = [dot.tflop for dot in dots]
+    if len(dots) > 2 and max(costs) > 1.1 * min(costs):
+        caption = (
+            "Mean and 95 % t-interval over seeds. On the front, and outlined: data-free rows and controls "
+            "than which none is both cheaper and better; references and rows with failed seeds are not "
+            "compared."
+        )
+        figure = standing.cost(dots, place.styles, place.teacher)
+        yield place.picture("pareto", "Accuracy against cost", caption + beyond, figure)
+
+
+def rows_of(table: pd.DataFrame, place: Place) -> list[dict[str, Any]]:
+    """Rows of the main table that belong to a place and stand."""
+    names = ("task", "teacher", "student", "teacher_digest")
+    return [
+        row
+        for row in select.records(table)
+        if not row["stale"] and tuple(str(row[name]) for name in names) == place.key
+    ]
+
+
 def _samples(
-    cells: Sequence[select.Cell], samples: Samples, classes: float, place: tuple[str, str], name: str
-) -> Picture | None:
+    place: Place, shown: Sequence[select.Cell], beyond: str, samples: Samples, room: int
+) -> Iterator[Picture]:
     """The sample grid: of each method, the images of its first seed that has any."""
-    found, without = {}, []
-    for cell in cells:
+    made, without, k = [], [], 0 if math.isnan(place.classes) else int(place.classes)
+    found = {}
+    for cell in shown:
         ids = cell.done.sort_values("seed")["id"]
         arrays = next((a for id in ids if (a := samples(str(id))) is not None and len(a["images"])), None)
         if arrays is None:
             without.append(cell.label)
-        else:
-            found[cell.label] = arrays
+        else:  # 2,000 images of every row would be gigabytes
+            found[cell.label] = {name: arrays[name] for name in ("images", "y", "t")}
+            k = max(k, int(select.labels(arrays).max()) + 1) if math.isnan(place.classes) else k
     if not found:
-        return None
-    k = int(max(select.labels(a).max() for a in found.values())) + 1 if np.isnan(classes) else int(classes)
-    wanted = sorted({round(i) for i in np.linspace(0, k - 1, min(k, COLUMNS))})
-    strips = [
-        figures.Strip(
-            label,
-            "by label asked" if (a["y"] >= 0).any() else "by the teacher's label",
-            select.tiles(a, wanted, PER_CLASS),
-        )
-        for label, a in found.items()
-    ]
-    strips = [s for s in strips if any(s.tiles)]
+        return
+    columns, per_class = _size(found, k, room)
+    wanted = sorted({round(i) for i in np.linspace(0, k - 1, columns)})
+    for label, arrays in found.items():
+        by = "by label asked" if (arrays["y"] >= 0).any() else "by the teacher's label"
+        made.append(strips.Strip(label, by, select.tiles(arrays, wanted, per_class)))
+    made = [strip for strip in made if any(strip.tiles)]
     caption = (
         "What the student was trained on at the end, first seed. Columns are classes: the label asked for, "
         "or the teacher's decision where a method asks for none; “none”: no such image among the samples."
@@ -139,5 +211,40 @@ def _samples(
         caption += f" {len(wanted)} of {k} classes."
     if without:
         caption += f" No images of its own: {', '.join(without)}."
-    figure = figures.sample_grid(strips, wanted, PER_CLASS)
-    return Picture(name, *place, "Samples, same labels for all", caption, figures.svg(figure, name))
+    figure = strips.sample_grid(made, wanted, per_class)
+    yield place.picture("samples", "Samples, same labels for all", caption + beyond, figure)
+
+
+def _size(found: Mapping[str, Mapping[str, NDArray[Any]]], k: int, room: int) -> tuple[int, int]:
+    """Columns, and images of a class, so that a sample grid takes about ``room`` bytes and a screen."""
+    height, width = next(iter(found.values()))["images"].shape[-2:]
+    each = room / (len(found) * 2 * height * width)  # a byte a pixel, and what base64 and magnifying add
+    per_class = PER_CLASS if len(found) <= CROWD and each >= PER_CLASS * min(k, COLUMNS) else 1
+    return min(k, COLUMNS, max(10, int(each // per_class))), per_class
+
+
+def ranks(ranking: Ranking, styles: Mapping[str, Style], anchor: str = "across") -> Iterator[Picture]:
+    """The critical-difference diagram over all cells; without a test it says so.
+
+    Args:
+        ranking: of `reports.ranking.ranks`; of one cell, or fewer than three rows, there is none.
+        styles: label -> how to draw it.
+        anchor: of the section.
+    """
+    n = len(ranking.cells)
+    if n < 2 or len(ranking.names) < 3:
+        return
+    names, means = ranking.names[:MOST], ranking.mean_ranks[:MOST]
+    groups = [(a, min(b, len(names) - 1)) for a, b in ranking.groups if a < len(names) - 1]
+    title, reason = "Mean ranks and critical difference", ""
+    caption = (
+        f"Mean rank over {n} cells (task, pair, teacher file); rows joined by a bar are not told apart "
+        "(Friedman, Nemenyi, 5 %)."
+    )
+    if ranking.reason:
+        title, reason = "Mean ranks", f"not testable at n = {n}"
+        caption = f"Mean rank over {n} cells. Not testable at n = {n}: {ranking.reason}."
+    if len(ranking.names) > MOST:
+        caption += f" The {MOST} best rows of {len(ranking.names)}."
+    figure = standing.ranks(names, means, ranking.cd, groups, styles, reason)
+    yield Picture("ranks", anchor, "", title, caption, canvas.svg(figure, "ranks"))

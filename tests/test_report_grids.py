@@ -66,15 +66,20 @@ class TestSeveral:
 
         text = (reports / "index.html").read_text("utf-8")
         page = Page(text)
-        assert not re.search(r"https?://|<script", text) and "<by hand>" not in text
-        links = [link for link in page.links if not link.startswith("data:")]
+        asked = set(re.findall(r"https?://[^\s\"']+", text))
+        assert asked <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+        assert "<script" not in text and "<by hand>" not in text
+        links = [link for link in page.links if not link.startswith(("data:", "#"))]
         assert len(links) == 12 and "second%20%5B2%5D/report.html" in links
         assert "15 of 15 trials done" in page.words and "tuned <by hand>" in page.words
         # best of each cell, and all three cells ranked together
         assert "Mean ranks over 3 cells" in page.words and "Paired tests over all cells" in page.words
         assert len(text) < 100_000
 
+        assert text.count("<svg") == 1 and ">critical difference 1.91<" in text  # 2.343 sqrt(3 * 4 / (6 * 3))
+
         marked = (reports / "index.md").read_text("utf-8")
+        assert "](figures/ranks.svg)" in marked and (reports / "figures" / "ranks.svg").is_file()
         assert "[html](<second [2]/report.html>)" in marked and "## second \\[2\\]" in marked
         assert "| digits: wrn16_2 → wrn16_1, teacher file " in marked and "| 95.00 | 5 of 5 | 3 |" in marked
 

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from harness.errors import DfkdError
-from reports import figures, look, page, pictures, select, stats, tables
+from reports import canvas, figures, look, page, pictures, places, select, stats, strips, tables
 from reports.blocks import blocks
+from reports.findings import find
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = {"html": "report.html", "md": "report.md", "csv": "report.csv"}
@@ -41,9 +42,10 @@ def written(tmp_path_factory, frame, curves) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def drawn(frame, curves) -> dict[str, pictures.Picture]:
+def drawn(frame, curves) -> dict[str, places.Picture]:
     references = set(frame[frame["reference"]]["id"])
-    made = pictures.draw(frame, curves, lambda id: None if id in references else images(id))
+    found = find(frame, curves, ())
+    made = pictures.draw(frame, curves, lambda id: None if id in references else images(id), found)
     return {picture.name: picture for picture in made}
 
 
@@ -447,14 +449,16 @@ class TestPage:
     def test_pictures_take_the_pages_colours(self, written):
         text = written["html"].read_text("utf-8")
         svgs = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-        assert len(svgs) == 6  # two curves and a sample grid for each of two tasks
+        assert (
+            len(svgs) == 8
+        )  # two curves and a sample grid of each of two tasks; bars and costs of one of them
         for svg in svgs:
             assert not any(light in svg for light, _ in look.THEME.values())
         assert "var(--c0)" in svgs[0] and f"--c0:{look.THEME['c0'][1]}" in text
 
     def test_markdown_shows_files_that_are_there(self, written):
         shown = re.findall(r"!\[.*?\]\((.*?)\)", written["md"].read_text("utf-8"))
-        assert len(shown) == 6
+        assert len(shown) == 8
         assert all((written["md"].parent / name).is_file() for name in shown)
 
     def test_provenance_names_both_teacher_files(self, written):
@@ -479,13 +483,17 @@ class TestPage:
 
 class TestPictures:
     def test_a_row_looks_the_same_everywhere(self):
-        rows = {"scratch": True, "kd": True} | {f"m{i}": False for i in range(15)}
+        rows = {"scratch": "reference", "kd": "reference", "noise": "control"}
+        rows |= {f"m{i}": "method" for i in range(15)}
         styles = look.styles(rows)
         assert list(styles) == list(rows)
         assert len(set(styles.values())) == len(rows)
         assert styles["scratch"].dash and styles["kd"].dash and not styles["m0"].dash
         greys = {look.THEME["r0"][0], look.THEME["r1"][0]}
         assert {n for n, style in styles.items() if style.colour in greys} == {"scratch", "kd"}
+        brown = look.THEME["c5"][0]
+        assert {n for n, style in styles.items() if style.colour == brown} == {"noise"}
+        assert styles["noise"].dash
 
     @pytest.mark.parametrize("theme", [0, 1])
     def test_hues_differ_to_colour_blind_eyes(self, theme):
@@ -504,7 +512,7 @@ class TestPictures:
             x, y, z = np.cbrt(to_xyz @ np.clip(eye @ linear, 0, 1) / [0.9505, 1, 1.089])
             return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
-        hues = [look.THEME[f"c{i}"][theme] for i in range(7)]
+        hues = [look.THEME[f"c{i}"][theme] for i in range(8)]
         for eye in eyes.values():
             seen = [lab(hue, np.reshape(eye, (3, 3))) for hue in hues]
             assert min(np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]) > 14
@@ -517,7 +525,7 @@ class TestPictures:
 
     def test_the_mosaic_holds_the_pixels_in_place(self):
         tiles = select.tiles(images(""), list(range(10)), 2)
-        canvas = figures._mosaic(figures.Strip("x", "", tiles), 2)
+        canvas = strips._mosaic(strips.Strip("x", "", tiles), 2)
         height, width = canvas.shape[0] // 2, canvas.shape[1] // 10
         for row in range(2):
             for k in range(10):
@@ -556,12 +564,12 @@ class TestPictures:
                 for s in (0, 1)
             ]
         )
-        styles = look.styles(dict.fromkeys(names, False))
-        text = figures.svg(figures.learning_curves(data, styles, "student updates", 99.0), "n")
+        styles = look.styles(dict.fromkeys(names, "method"))
+        text = canvas.svg(figures.learning_curves(data, styles, "student updates", 99.0), "n")
         for shown in ("_hidden", "$x^2$", "größer 中文", "a b"):
             assert shown in text
         assert "Time" not in text and "<metadata>" not in text
-        assert figures.png(figures.learning_curves(data, styles, "student updates"))[:4] == b"\x89PNG"
+        assert canvas.png(figures.learning_curves(data, styles, "student updates"))[:4] == b"\x89PNG"
 
     def test_budgets_far_apart_get_a_log_axis(self):
         def axis(far: float) -> str:
@@ -572,7 +580,9 @@ class TestPictures:
                     for i in range(1, 9)
                 ]
             )
-            figure = figures.learning_curves(data, look.styles({"a": False, "b": False}), "student updates")
+            figure = figures.learning_curves(
+                data, look.styles({"a": "method", "b": "method"}), "student updates"
+            )
             return figure.axes[0].get_xlabel()
 
         assert axis(2.0) == "student updates" and axis(50.0) == "student updates, log scale"

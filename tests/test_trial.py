@@ -98,7 +98,8 @@ def test_every_method_spends_every_unit(tmp_path, home, method, unit, amount):
     assert [row["point"] for row in run.curve()][-1] == 2
     assert np.load(run.path / "confusion.npy").sum() == 899
     told = np.load(run.path / "predictions.npz")
-    assert {k: (told[k].shape, told[k].dtype) for k in told} == dict.fromkeys("ys", ((899,), np.uint8))
+    assert {k: (told[k].shape, told[k].dtype) for k in told} == dict.fromkeys("yst", ((899,), np.uint8))
+    assert 100 * np.mean(told["t"] == told["s"]) == pytest.approx(result["metrics"]["agreement"], abs=1e-9)
     assert 100 * np.mean(told["y"] == told["s"]) == pytest.approx(result["metrics"]["top1"], abs=1e-9)
     assert (run.path / "samples.npz").exists() == (not registry.methods.get(method).USES_DATA)
     assert not (run.path / "checkpoint").exists()

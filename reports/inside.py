@@ -1,0 +1,139 @@
+"""Figures out of stored arrays, of a few rows: decisions beside the teacher's, classes in its features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports import maps, select, separation, varied
+from reports.look import CLASSES
+from reports.places import Picture, Place, kind
+
+#: rows of a figure, seeds of a confusion table, places of a report that have one
+ROWS, SEEDS, PLACES = 4, 5, 6
+#: a table of more classes than a screen has room for tells nothing
+MOST_CLASSES = 400
+
+Arrays = Callable[[str], Mapping[str, NDArray[Any]] | None]
+
+
+def confusion(place: Place, predictions: Arrays) -> Iterator[Picture]:
+    """Student against teacher on the test images, of the best rows of the first places.
+
+    Where a trial did not store what the teacher decides, lines are the true classes, and the words say so.
+    """
+    if place.number > PLACES or not place.classes <= MOST_CLASSES:
+        return
+    found: list[tuple[select.Cell, list[Mapping[str, NDArray[Any]]]]] = []
+    for cell in ranked(place):
+        ids = [str(i) for i in cell.done.sort_values("seed")["id"]][:SEEDS]
+        arrays = [a for id in ids if (a := predictions(id)) is not None]
+        if arrays:
+            found.append((cell, arrays))
+        if len(found) == ROWS:
+            break
+    if not found:
+        return
+    by = "t" if all("t" in a for _, arrays in found for a in arrays) else "y"
+    panels = []
+    for cell, arrays in found:
+        share = shares(arrays, by, int(place.classes))
+        alike = float(np.mean([np.mean(a[by] == a["s"]) for a in arrays]))
+        said = "agree" if by == "t" else "right"
+        panels.append((maps.Panel(cell.label, f"{100 * alike:.1f} % {said}"), share))
+    rows = "the teacher's decision" if by == "t" else "true class"
+    title = "Confusion against the teacher" if by == "t" else "Confusion against the truth"
+    caption = (
+        f"Share of each line's test images, in percent, mean over {_seeds(found)}. The colour grows with the "
+        "root of the share; the diagonal has none."
+    )
+    if by == "y":
+        caption += " These trials did not store the teacher's decisions: lines are the true classes."
+    if len(place.cells) > len(found):
+        caption += f" The {len(found)} best rows of {len(place.cells)}." if len(found) > 1 else ""
+    figure = maps.confusion(panels, rows)
+    yield place.picture("confusion", title, caption, figure)
+
+
+def shares(arrays: Sequence[Mapping[str, NDArray[Any]]], by: str, K: int) -> NDArray[np.float64]:
+    """(K, K) share of each class of ``by`` that S calls each class, mean over trials; NaN for none."""
+    tables = []
+    for a in arrays:
+        counts = np.bincount(a[by].astype(np.int64) * K + a["s"], minlength=K * K).reshape(K, K)
+        with np.errstate(invalid="ignore"):
+            tables.append(counts / counts.sum(axis=1, keepdims=True))
+    found: NDArray[np.float64] = np.mean(tables, axis=0)
+    return found
+
+
+def _seeds(found: Sequence[tuple[select.Cell, Sequence[Any]]]) -> str:
+    counts = sorted({len(arrays) for _, arrays in found})
+    cut = any(len(cell.ids) > SEEDS for cell, _ in found)
+    said = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{'the first ' if cut else ''}{said} seed{'s' if counts[-1] > 1 else ''}"
+
+
+def clouds(places: Sequence[Place], samples: Arrays) -> Picture | None:
+    """Generated images by class in the teacher's features, at one place of the report.
+
+    Rows with and without Categorical Feature Embedding side by side where a place has both, else the best
+    rows of the first place that stored features; None where nobody did.
+    """
+    ordered = sorted(places, key=lambda place: not embedding(place))  # stable
+    for place in ordered:
+        chosen = embedding(place) or ranked(place)
+        found = []
+        for cell in chosen:
+            ids = [str(i) for i in cell.done.sort_values("seed")["id"]]
+            arrays = next((a for id in ids[:1] if (a := samples(id)) is not None and "h" in a), None)
+            if arrays is None or not len(arrays["h"]):
+                continue
+            k = int(select.labels(arrays).max()) + 1 if math.isnan(place.classes) else int(place.classes)
+            wanted = np.unique(np.round(np.linspace(0, k - 1, min(k, len(CLASSES)))).astype(np.int64))
+            drawn = separation.plane(arrays, wanted)
+            if drawn is None:
+                continue
+            score = separation.silhouette(arrays)
+            asked = "label asked" if (arrays["y"] >= 0).any() else "the teacher's label"
+            number = f"silhouette {score:.2f}".replace("-", "\N{MINUS SIGN}") + f", by {asked}"
+            found.append((maps.Panel(cell.label, number), *drawn))
+            if len(found) == ROWS:
+                break
+        if found:
+            return _clouds(place, found, wanted, k, bool(embedding(place)))
+    return None
+
+
+def _clouds(place: Place, found: Sequence[Any], wanted: NDArray[np.int64], k: int, depth: bool) -> Picture:
+    caption = (
+        f"Images of the first seed in the teacher's penultimate features, drawn by t-SNE ({separation.DRAWN} "
+        "images; only who is near whom means something). Silhouette: mean over all stored images in the "
+        "features themselves, 1 for classes far apart, 0 where they overlap. Classes by the teacher's own "
+        "label part by construction."
+    )
+    if k > len(wanted):
+        caption += f" {len(wanted)} of {k} classes are drawn."
+    caption += " With and without CFE." if depth else " The best rows by top-1 that have images."
+    figure = maps.clouds([tuple(each) for each in found], [int(c) for c in wanted])
+    return place.picture("features", "Generated images by class in the teacher's features", caption, figure)
+
+
+def embedding(place: Place) -> list[select.Cell]:
+    """A row with all norms categorical and one with none, equal in all else; empty without such a pair."""
+    by_label = {cell.label: cell for cell in place.cells}
+    for choices in varied.depths(place.cells, least=2):
+        ends = {point.value: by_label[point.label] for _, point in choices}
+        if 4.0 in ends and 0.0 in ends:
+            return [ends[4.0], ends[0.0]]
+    return []
+
+
+def ranked(place: Place) -> list[select.Cell]:
+    """Data-free rows of a place, best mean top-1 first."""
+    own = [cell for cell in place.cells if kind(cell) == "method"]
+    known = [cell for cell in own if varied.top1(cell).n]
+    return sorted(known, key=lambda cell: -varied.top1(cell).mean)
