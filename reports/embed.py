@@ -68,7 +68,7 @@ def fit(pictures: Sequence[Picture], room: int) -> list[Drawing]:
 def _fewer(drawings: list[Drawing], room: int) -> list[Drawing]:
     left = room - sum(map(_size, drawings))
     largest = sorted(range(len(drawings)), key=lambda i: (_size(drawings[i]), i))
-    while left < 0:
+    while left < 0 and largest:  # a page may be over its limit by its numbers alone
         i = largest.pop()
         left += _size(drawings[i])
         drawings[i] = left_out([drawings[i].picture])[0]
@@ -87,7 +87,8 @@ def said(drawings: Sequence[Drawing]) -> str:
     if len(shown) < len(drawings):
         parts.append(f"{len(shown)} of {len(drawings)} figures shown; the largest are files in figures/.")
     if coarse := sum(not each.exact for each in shown):
-        parts.append(f"Sample images of {coarse} figures in fewer colours; exact ones in figures/.")
+        plural = "s" if coarse > 1 else ""
+        parts.append(f"{coarse} figure{plural} with fewer colours than the exact ones in figures/.")
     return f"To keep this page under {LIMIT // 10**6} MB: {' '.join(parts)}" if parts else ""
 
 
