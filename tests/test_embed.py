@@ -161,7 +161,7 @@ class TestPage:
         monkeypatch.setattr(embed, "LIMIT", 1)
         text = written(tmp_path)
         assert "96.92" in text and "<svg" not in text and 'class="more"' not in text
-        assert "Too many trials to list each on this page: <code>dfkd results g --csv</code>" in text
+        assert "Too many trials to list each on this page: <code>dfkd results GRID --csv</code>" in text
 
 
 class TestSeeds:

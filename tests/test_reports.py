@@ -479,6 +479,22 @@ class TestPictures:
         assert {n for n, style in styles.items() if style.colour in greys} == {"scratch", "kd"}
 
     @pytest.mark.parametrize("theme", [0, 1])
+    @pytest.mark.parametrize("paper", ["paper", "shade"])
+    def test_words_stand_out(self, paper, theme):
+        # WCAG 2.2, 1.4.3: relative luminance, then (lighter + 0.05) / (darker + 0.05), 4.5 for text
+        def luminance(name: str) -> float:
+            s = np.array([int(look.THEME[name][theme][i : i + 2], 16) for i in (1, 3, 5)]) / 255
+            linear = np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4)
+            return float(linear @ [0.2126, 0.7152, 0.0722])
+
+        for name in ("ink", "muted", "accent", "warn"):
+            dark, light = sorted((luminance(name), luminance(paper)))
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, name
+
+    def test_nothing_moves(self, written):
+        assert not re.search("transition|animation|scroll-behavior", written["html"].read_text("utf-8"))
+
+    @pytest.mark.parametrize("theme", [0, 1])
     def test_hues_differ_to_colour_blind_eyes(self, theme):
         # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB; distances in CIE Lab
         eyes = {
