@@ -11,18 +11,19 @@ import base64
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from reports import figures
 from reports.pictures import Picture
 
 #: bytes of a page, its drawings included; "under 8 MB"
 LIMIT = 8_000_000
+#: what the page puts around a drawing, beyond what it says of one that is left out
+_FRAME = 100
 _DATA = re.compile(r"data:image/png;base64,([^\"]*)")
 _COLOURS = 64
 _WEBP_QUALITY = 50
@@ -97,13 +98,13 @@ SAYS_MOST = "x" * 300
 
 
 def _size(drawing: Drawing) -> int:
-    return len(drawing.svg.encode())
+    return len(drawing.svg.encode()) + _FRAME
 
 
 def _drawing(picture: Picture, exact: bool) -> Drawing:
     svg = compact(picture.svg, exact)
     width, height = re.findall(r'viewBox="0 0 (\S+) (\S+)"', svg)[0]
-    return Drawing(picture, Markup(figures.themed(svg, picture.title)), f"{width}/{height}", exact)
+    return Drawing(picture, replace(picture, svg=svg).themed, f"{width}/{height}", exact)
 
 
 def compact(svg: str, exact: bool = True) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import re
 from collections.abc import Sequence
@@ -116,7 +117,7 @@ class TestFit:
 
     def test_the_largest_go_first_and_of_equals_the_last(self):
         made = [picture(name, "<!---->" * n) for name, n in (("a", 20), ("b", 90), ("c", 20), ("d", 60))]
-        sizes = {d.picture.name: len(d.svg) for d in embed.fit(made, 10**6)}
+        sizes = {d.picture.name: len(d.svg) + 100 for d in embed.fit(made, 10**6)}
         total = sum(sizes.values())
         assert shown(embed.fit(made, total)) == ["a", "b", "c", "d"]
         assert shown(embed.fit(made, total - 1)) == ["a", "c", "d"]
@@ -128,7 +129,7 @@ class TestFit:
 
     def test_samples_lose_colours_before_anything_is_left_out(self):
         made = [grid(32, grey=False), picture("curves", "<g/>" * 10)]
-        whole = sum(len(d.svg) for d in embed.fit(made, 10**7))
+        whole = sum(len(d.svg) + 100 for d in embed.fit(made, 10**7))
         samples, curves = embed.fit(made, whole - 1)
         assert samples.svg and not samples.exact and curves.whole
         assert embed.said([samples, curves]).endswith(
@@ -156,6 +157,20 @@ class TestPage:
         )
         assert text.count("<svg") == 6 - text.count("Not on this page, for its size: ") < 6
         assert "of 6 figures shown" in text
+
+    def test_many_pictures_with_fewer_colours_are_counted_with_their_words(self, tmp_path, monkeypatch):
+        few = picture("x", "<g/>")
+        made = [
+            dataclasses.replace(few, name=f"curves-{i}", block="digits: wrn16_2 → wrn16_1")
+            for i in range(300)
+        ]
+        monkeypatch.setattr(page, "draw", lambda *_: iter(made))
+        monkeypatch.setattr(embed, "_DATA", re.compile("<g/>()"))  # as if each held samples
+        monkeypatch.setattr(embed, "_image", lambda png, exact: "<g/>" if exact else "<g>")
+        whole = len(written(tmp_path).encode())
+        monkeypatch.setattr(embed, "LIMIT", whole)
+        text = written(tmp_path)
+        assert "Fewer colours than in" in text and len(text.encode()) <= whole
 
     def test_numbers_before_pictures_and_rows_before_trials(self, tmp_path, monkeypatch):
         monkeypatch.setattr(embed, "LIMIT", 1)
