@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -15,13 +17,16 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.errors import unknown
-from reports import look, published, section, select, tables, tex
+from reports import embed, look, published, section, seeds, select, tables, tex
 from reports.blocks import GUIDE, blocks
 from reports.findings import find
 from reports.pictures import Samples, draw
 from reports.places import Picture
 from reports.published import Published
 
+_HERE = Path(__file__).parent
+#: so many trials are still listed one by one on paper
+_ON_PAPER = 500
 FORMATS = {"html": "report.html", "md": "report.md", "tex": "report.tex", "csv": "report.csv"}
 
 
@@ -46,7 +51,8 @@ def write(
         curves: one row a point, as `harness.frames.curves` makes it.
         samples: trial id -> arrays of its ``samples.npz``, or None.
         out: directory, made if missing; files of an earlier report are replaced one by one.
-        formats: out of `FORMATS`. Markdown also writes ``figures/*.svg``, which it shows.
+        formats: out of `FORMATS`. Markdown also writes ``figures/*.svg``, which it shows; the page those
+            that it cannot show in full.
         paired: rows against one another, of `reports.contrasts.paired`: a section, and the family of the
             tests over all cells. None for a grid without contrasts.
         known: published numbers; those of ``benchmarks/published.csv`` by default.
@@ -78,13 +84,16 @@ def write(
             "sections": found.sections,
         }
         texts["md"] = lambda: _markdown(found.table, words)
-        texts["html"] = lambda: _html(found.table, words)
-    if "md" in formats:
-        for picture in pictures:
-            replace(out / "figures" / f"{picture.name}.svg", picture.svg)
     written = {}
     for name in formats:
-        made = found.csv() if name == "csv" else {name: texts[name]()}
+        if name == "html":
+            text, drawings = _html(frame, found.table, words)
+            made, files = {name: text}, [each.picture for each in drawings if not each.whole]
+        else:
+            made = found.csv() if name == "csv" else {name: texts[name]()}
+            files = pictures if name == "md" else []
+        for picture in files:
+            replace(out / "figures" / f"{picture.name}.svg", picture.svg)
         for kind, text in made.items():
             written[kind] = out / FORMATS.get(kind, f"{kind}.csv")
             replace(written[kind], text)
@@ -165,14 +174,35 @@ def figure(picture: Picture, where: str = "") -> list[str]:
     return [f"### {title}{tables.escape(where)}", "", shown, "", tables.escape(picture.caption), ""]
 
 
-def _html(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
-    return render("page.html.j2", {**words, "blocks": blocks(table)})
+def _html(
+    frame: pd.DataFrame, table: pd.DataFrame, words: Mapping[str, Any]
+) -> tuple[str, list[embed.Drawing]]:
+    """The page, and what it shows of every picture: as much as fits under `embed.LIMIT`.
+
+    Numbers go before pictures, rows before the trials behind them.
+    """
+    made = seeds.made(frame)
+    words = {
+        **words,
+        "blocks": blocks(table),
+        "trials": made,
+        "many": sum(block.trials for block in made) > _ON_PAPER,
+        "drawings": embed.left_out(words["pictures"]),
+        "shortened": embed.SAYS_MOST,
+    }
+    bare = len(render("page.html.j2", words).encode())
+    if bare > embed.LIMIT:
+        words = {**words, "trials": []}
+        bare = len(render("page.html.j2", words).encode())
+    drawings = embed.fit(words["pictures"], embed.LIMIT - bare)
+    shown = {**words, "drawings": drawings, "shortened": embed.said(drawings)}
+    return render("page.html.j2", shown), drawings
 
 
 def render(template: str, words: Mapping[str, Any]) -> str:
-    """A page from one of the templates here; it also gets the look's colours and `reports.section.WORDS`."""
+    """A page from one of the templates here; it also gets the style and script of every page."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -180,7 +210,16 @@ def render(template: str, words: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["noted"] = _noted
-    return environment.get_template(template).render(words, theme=Markup(look.css()), wordy=section.WORDS)
+    script = (_HERE / "page.js").read_text("utf-8")
+    shared = {
+        "theme": Markup(look.css()),
+        "style": Markup((_HERE / "page.css").read_text("utf-8")),
+        "script": Markup(script),
+        # the one script that the page's own policy lets run
+        "script_hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "wordy": section.WORDS,
+    }
+    return environment.get_template(template).render(words, **shared)
 
 
 def _noted(text: str, place: str) -> Markup:

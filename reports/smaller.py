@@ -1,15 +1,17 @@
-"""An SVG document made small without a change that anybody sees: half to two thirds of the bytes."""
+"""The same drawing in fewer bytes: a third to a half of what matplotlib writes, every pixel kept."""
 
 from __future__ import annotations
 
 import base64
 import io
 import re
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-_FINE = re.compile(r"-?\d+\.\d{3,}")
+DATA = re.compile(r"data:image/png;base64,([^\"]*)")
 _USES = re.compile(r'(?:<use xlink:href="(#[^"]+)" x="[^"]+" y="[^"]+" style="([^"]+)"/>)+')
 
 
@@ -17,7 +19,10 @@ def smaller(svg: str) -> str:
     """What matplotlib wrote, shorter.
 
     Comments, white space between elements, ids that nothing refers to and turns by zero degrees go; places
-    are rounded to a hundredth of a point; equal markers share their style; pictures get 256 colours.
+    are rounded to a hundredth of a point; equal markers share their style; pictures are packed again.
+
+    Args:
+        svg: as matplotlib writes it: paths of M, L, C, Q and z in absolute coordinates.
     """
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     text = re.sub(r">\s+<", "><", text)
@@ -27,14 +32,44 @@ def smaller(svg: str) -> str:
     text = re.sub(r' id="([^"]+)"', lambda m: f' id="{names[m[1]]}"' if m[1] in kept else "", text)
     text = re.sub(r'(href="#|url\(#)([^")]+)', lambda m: m[1] + names[m[2]], text)
     text = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", text)
-    text = re.sub(r' (d|x|y)="([^"]*)"', lambda m: f' {m[1]}="{_FINE.sub(_hundredths, m[2])}"', text)
+    text = re.sub(r' d="([^"]*)"', lambda m: f' d="{path(m[1])}"', text)
+    text = re.sub(
+        r' (x|y)="(-?\d+\.\d{3,})"', lambda m: f' {m[1]}="{_number(round(100 * float(m[2])))}"', text
+    )
     text = re.sub(r"<g>\s*</g>|<g/>", "", text)
     text = _USES.sub(_shared, text)
-    return re.sub(r"(data:image/png;base64,)([^\"]+)", lambda m: m[1] + _palette(m[2]), text)
+    return DATA.sub(lambda m: _png(m[1]), text)
 
 
-def _hundredths(number: re.Match[str]) -> str:
-    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+def path(d: str) -> str:
+    """A path in hundredths of a unit, relative to the point before; rounding errors do not add up."""
+    parts: list[str] = []
+    x = y = 0
+    start = (0, 0)
+    for letter, rest in re.findall(r"([A-Za-z])([^A-Za-z]*)", d):
+        if letter not in "MLCQz":
+            return d  # another writer's path stays as it is
+        if letter == "z":
+            parts.append("z")
+            x, y = start
+            continue
+        at = [round(100 * float(v)) for v in rest.split()]
+        if letter == "M":
+            parts.append("M" + _numbers(at))
+            start = (at[0], at[1])
+        else:
+            parts.append(letter.lower() + _numbers([v - (x, y)[i % 2] for i, v in enumerate(at)]))
+        x, y = at[-2:]
+    return "".join(parts)
+
+
+def _numbers(hundredths: Sequence[int]) -> str:
+    return " ".join(map(_number, hundredths)).replace(" -", "-")
+
+
+def _number(hundredths: int) -> str:
+    text = f"{hundredths / 100:.2f}".rstrip("0").rstrip(".").replace("0.", ".", abs(hundredths) < 100)
+    return text if text not in ("", "-0", "-") else "0"
 
 
 def _shared(uses: re.Match[str]) -> str:
@@ -45,23 +80,43 @@ def _shared(uses: re.Match[str]) -> str:
     return f"<g{style}>{uses[0].replace(style, '')}</g>"
 
 
-def _palette(encoded: str) -> str:
-    """A PNG in base64 with at most 256 colours, where that is smaller; exact where it has no more of them."""
+def _png(encoded: str) -> str:
+    """A data URI of the same pixels, with a palette where they have at most 256 colours."""
     encoded = "".join(encoded.split())
+    pixels = _unzoomed(decoded(encoded))
+    colours = np.ascontiguousarray(pixels).view(np.uint32)[..., 0]
+    known, index = np.unique(colours, return_inverse=True)
+    small = Image.fromarray(pixels)
+    if len(known) <= 256:
+        small = Image.fromarray(index.reshape(colours.shape).astype(np.uint8))
+        small.putpalette(known.tobytes(), "RGBA")
+    return uri("png", min(base64.b64decode(encoded), written(small, "PNG", optimize=True), key=len))
+
+
+def decoded(encoded: str) -> NDArray[np.uint8]:
+    """Pixels of a PNG in base64, (height, width, 4)."""
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
-        whole = np.ascontiguousarray(image.convert("RGBA"))
-    packed, index = np.unique(whole.view(np.uint32), return_inverse=True)
-    colours = packed.view(np.uint8).reshape(-1, 4)
-    if len(colours) > 256:  # the last colour is kept for nothing at all
-        few = Image.fromarray(whole[..., :3]).quantize(
-            255, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
-        )
-        found = np.array(few.getpalette(), np.uint8).reshape(-1, 3)
-        colours = np.zeros((256, 4), np.uint8)
-        colours[: len(found), :3], colours[:255, 3] = found, 255
-        index = np.where(whole[..., 3] > 0, np.asarray(few), 255)
-    small = Image.fromarray(index.reshape(whole.shape[:2]).astype(np.uint8), "P")
-    small.putpalette(colours[:, :3].tobytes())
-    buffer = io.BytesIO()
-    small.save(buffer, format="png", optimize=True, transparency=colours[:, 3].tobytes())
-    return min(encoded, base64.b64encode(buffer.getvalue()).decode(), key=len)
+        return np.asarray(image.convert("RGBA"))
+
+
+def written(image: Image.Image, kind: str, **options: int) -> bytes:
+    """The file of an image, ``options`` as Pillow's writer of that kind has them."""
+    whole = io.BytesIO()
+    image.save(whole, kind, **options)
+    return whole.getvalue()
+
+
+def uri(kind: str, data: bytes) -> str:
+    """A data URI."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _unzoomed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A pixel for every square of equal ones: whoever shows the drawing enlarges without smoothing."""
+    height, width = pixels.shape[:2]
+    for zoom in range(8, 1, -1):
+        if height % zoom == width % zoom == 0:
+            small = pixels[::zoom, ::zoom]
+            if (small.repeat(zoom, axis=0).repeat(zoom, axis=1) == pixels).all():
+                return small
+    return pixels

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
 import re
@@ -432,7 +434,17 @@ class TestPage:
             "http://www.w3.org/2000/svg",
             "http://www.w3.org/1999/xlink",
         }
-        assert "script" not in Page(text).tags
+        # nothing but its own script and style may run, whatever a name in a table holds
+        assert Page(text).tags.count("script") == 1 and "<script>" in text
+        policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+        assert policy and policy[1].startswith("default-src 'none'; img-src data:; ")
+        assert not re.search(r"\b(eval|Function|fetch|XMLHttpRequest|import)\b *\(|innerHTML", text)
+
+    def test_the_policy_lets_the_pages_script_run(self, written):
+        text = written["html"].read_text("utf-8")
+        script = text[text.index("<script>") + 8 : text.index("</script>")]
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"script-src 'sha256-{digest}'" in text
 
     def test_ids_are_unique_and_links_lead_somewhere(self, written):
         got = Page(written["html"].read_text("utf-8"))
@@ -494,6 +506,22 @@ class TestPictures:
         brown = look.THEME["c5"][0]
         assert {n for n, style in styles.items() if style.colour == brown} == {"noise"}
         assert styles["noise"].dash
+
+    @pytest.mark.parametrize("theme", [0, 1])
+    @pytest.mark.parametrize("paper", ["paper", "shade"])
+    def test_words_stand_out(self, paper, theme):
+        # WCAG 2.2, 1.4.3: relative luminance, then (lighter + 0.05) / (darker + 0.05), 4.5 for text
+        def luminance(name: str) -> float:
+            s = np.array([int(look.THEME[name][theme][i : i + 2], 16) for i in (1, 3, 5)]) / 255
+            linear = np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4)
+            return float(linear @ [0.2126, 0.7152, 0.0722])
+
+        for name in ("ink", "muted", "accent", "warn"):
+            dark, light = sorted((luminance(name), luminance(paper)))
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, name
+
+    def test_nothing_moves(self, written):
+        assert not re.search("transition|animation|[^r]scroll-behavior", written["html"].read_text("utf-8"))
 
     @pytest.mark.parametrize("theme", [0, 1])
     def test_hues_differ_to_colour_blind_eyes(self, theme):
