@@ -27,7 +27,7 @@ from harness.cards import Card
 from harness.compute import own_globals
 from harness.config import Recipe, Trial, seed_for
 from harness.data import Split, TaskData
-from harness.errors import DfkdError, Diverged, Skipped
+from harness.errors import DfkdError, Diverged, Skipped, Unavailable
 from harness.evaluate import evidence, how_many
 from harness.interface import Method, Task, Terms
 from harness.metrics import fid
@@ -346,15 +346,21 @@ def _end(loop: Loop, trial: Trial, look: float, seconds: float, inception: Path 
         if f.is_file() and "checkpoint" not in f.parts
     )
     held -= sum(_bytes(state) for state in loop.method.final_state()["pools"].values())
-    makes = (path / "samples.npz").exists()
-    weights = fid.weights_file(inception) if makes else None
-    if weights:
-        images = min(how_many(weights, n := sizes(trial.task)[1]), n)
-        net, _, _ = fid.load_inception(weights)
-        x, where = noise(data.describe(trial.task), 8).images, str(loop.compute.device)
-        fid.features(net, x[:2], where)
-        took += _timed(lambda: fid.features(net, x, where), loop.compute.device) / len(x) * images
-    return {"finish": took + _asked(loop, trial, look), "bytes": held}
+    took += _asked(loop, trial, look)
+    if (path / "samples.npz").exists() and (weights := fid.weights_file(inception)):
+        with suppress(Unavailable):  # a file that is none of Inception: then there is no FID
+            took += _inception(weights, data.describe(trial.task), str(loop.compute.device)) * min(
+                how_many(weights, sizes(trial.task)[1]), sizes(trial.task)[1]
+            )
+    return {"finish": took, "bytes": held}
+
+
+def _inception(weights: Path, task: Task, device: str) -> float:
+    """Seconds for an image; those of the test images are in the cache after the first trial."""
+    net, _, _ = fid.load_inception(weights)
+    x = noise(task, 8).images
+    fid.features(net, x[:2], device)
+    return _timed(lambda: fid.features(net, x, device), torch.device(device)) / len(x)
 
 
 def _asked(loop: Loop, trial: Trial, look: float) -> float:
