@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from harness import data
 from harness.compute import own_globals, pick_device
@@ -83,7 +82,7 @@ def run_start(ray: bool) -> float:
 def crowding(
     task: str, net: str, workers: int, threads: int, device: str = "cpu", seconds: float = 2.0
 ) -> float:
-    """How many times longer a step of a network's training takes with all workers at it than with one.
+    """How many times longer a network takes for a batch with all workers at it than with one.
 
     Args:
         task: whose images, as noise.
@@ -91,7 +90,7 @@ def crowding(
         workers: processes; of more than 32, as many are tried.
         threads: of the CPU, in each.
         device: where; all of them on the same.
-        seconds: of stepping, alone and together.
+        seconds: of work, alone and together.
 
     Returns:
         At least 1: the rest is chance.
@@ -101,7 +100,7 @@ def crowding(
     """
     if workers < 2:
         return 1.0
-    words = f"from {__name__} import step; step({task!r}, {net!r}, {threads}, {device!r}, {seconds})"
+    words = f"from {__name__} import batches; batches({task!r}, {net!r}, {threads}, {device!r}, {seconds})"
     failed = "a process that was to show how trials slow each other down failed"
     alone, together = (
         statistics.mean(float(said) for said in _hear([_started(words) for _ in range(n)], failed))
@@ -110,17 +109,16 @@ def crowding(
     return max(1.0, together / alone)
 
 
-def step(task: str, net: str, threads: int, device: str, seconds: float) -> None:
-    """A process of `crowding`: print the median seconds of a step."""
+def batches(task: str, net: str, threads: int, device: str, seconds: float) -> None:
+    """A process of `crowding`: print the median seconds of a batch."""
     described, where = data.describe(task), pick_device(device)
-    with own_globals(0, threads):
+    with own_globals(0, threads), torch.no_grad():
         model = build(net, described).to(where).to(memory_format=torch.channels_last)
         x = torch.rand(_BATCH, *described.shape, device=where)
-        y = torch.arange(_BATCH, device=where) % described.K
         times, began = list[float](), time.perf_counter()
         while len(times) < 3 or time.perf_counter() - began < seconds:
             start = time.perf_counter()
-            torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
+            model(x)
             _wait(where)
             times.append(time.perf_counter() - start)
     print(statistics.median(times))

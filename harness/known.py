@@ -16,13 +16,17 @@ from typing import Any, Protocol
 from harness import cards
 from harness.bench_book import Book, Cost, Number, kinds, place
 from harness.config import Trial, digest
-from harness.errors import DfkdError
+from harness.errors import DfkdError, Skipped
 from harness.provenance import machine
 from harness.rundir import Kept
 
 FINISHED, BENCH, NOW = "finished trials", "dfkd bench", "measured now"
 #: a finished trial tells of one so many times as long at most: a short one shows little but its start
 _LONGER = 10.0
+
+
+class Untold(DfkdError):
+    """Nobody can tell what a trial costs; the message says why."""
 
 
 class Tools(Protocol):
@@ -69,7 +73,8 @@ class Known:
 
         Raises:
             Skipped: when the method says that it cannot run there.
-            DfkdError: for what cannot be measured.
+            Untold: for what cannot be measured.
+            DfkdError: for a book that cannot be read or written.
         """
         kind = self._kinds[trial.id]
         told = [c for c, ran in self._finished.get(_key(kind, trial.points), ()) if _near(c, trial, ran)]
@@ -77,7 +82,12 @@ class Known:
             return _median(told), f"{len(told)} {FINISHED if len(told) > 1 else FINISHED[:-1]}"
         if found := self.book.get(Cost, kind):
             return found, BENCH
-        found = self.tools.cost(trial)
+        try:
+            found = self.tools.cost(trial)
+        except Skipped:
+            raise
+        except DfkdError as error:
+            raise Untold(str(error)) from error
         self.book.put(kind, found)
         return found, NOW
 

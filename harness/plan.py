@@ -11,8 +11,8 @@ from typing import Any
 
 from harness import cards
 from harness.config import Trial
-from harness.errors import DfkdError, Skipped
-from harness.known import FINISHED, Known
+from harness.errors import Skipped
+from harness.known import FINISHED, Known, Untold
 from harness.rundir import Dirs
 
 #: where a trial stands, in the order of the table
@@ -166,7 +166,7 @@ def _estimate(row: Row, to_come: Sequence[tuple[Trial, float]], known: Known, at
             row.bytes += cost.disk(trial)
     except Skipped as reason:
         row.jobs, row.bytes, row.source, row.note = [], 0.0, "", f"will be skipped: {reason}"
-    except DfkdError as error:
+    except Untold as error:
         row.jobs, row.bytes, row.source, row.note = None, 0.0, "unknown", str(error)
 
 
