@@ -220,8 +220,8 @@ def _print(found: Any) -> None:
     print(f"\n{n} trials: " + ", ".join(f"{k} {name}" for name, k in stands.items()))
     unknown = [row.label for row in found.rows if row.jobs is None]
     many = f"{total['workers']} trial{'s' if total['workers'] > 1 else ''} at a time"
-    to_come = f"to come: {_hours(total['hours'])} h with {many}, {total['disk_bytes'] / 1e6:.3g} MB on disk"
-    print(to_come if total["hours"] else "nothing is to come" if not unknown else "")
+    to_come = f"to come: {printing.cell(_hours(total['hours']))} h with {many}, {total['disk_bytes'] / 1e6:.3g} MB on disk"
+    print(to_come if total["hours"] or unknown else "nothing is to come")
     if unknown:
         print(f"without {', '.join(unknown)}: what they will take is not known")
     if stands.get("failed") or stands.get("skipped"):
