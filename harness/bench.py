@@ -28,10 +28,10 @@ from harness.compute import own_globals
 from harness.config import Recipe, Trial, seed_for
 from harness.data import Split, TaskData
 from harness.errors import DfkdError, Diverged, Skipped, Unavailable
-from harness.evaluate import evidence, how_many
+from harness.evaluate import how_many
 from harness.interface import Method, Task, Terms
 from harness.metrics import fid
-from harness.metrics.base import STORED, all_metrics, evaluate
+from harness.metrics.base import STORED
 from harness.nets.base import build as build_net
 from harness.rundir import Run
 from harness.tasks import SIZES
@@ -82,7 +82,7 @@ def measure(trial: Trial, device: str = "cpu", seconds: float = 3.0, inception: 
         cut = any(small[k] < trial.settings[k] for k in _BATCHES if k in small)
         memory = None if cut else peak_memory(loop.compute.device)
         cost |= _looks(loop, trial) | _pools(loop.method, trial, small, ran + more)
-        cost |= _end(loop, trial, cost["look"], seconds, inception)
+        cost |= _end(loop, trial, seconds, inception)
         return Cost(
             seconds=lap.seconds, flops=lap.flops, updates=lap.updates, warm=warmup,
             warm_seconds=warm.seconds, warm_flops=warm.flops, memory=memory, timed=lap.timed, **cost,
@@ -321,10 +321,11 @@ def _looks(loop: Loop, trial: Trial) -> dict[str, float]:
     return {"look": min(times) * sizes(trial.task)[1] / len(loop.job.data.test)}
 
 
-def _end(loop: Loop, trial: Trial, look: float, seconds: float, inception: Path | None) -> dict[str, float]:
+def _end(loop: Loop, trial: Trial, seconds: float, inception: Path | None) -> dict[str, float]:
     """Seconds of all that follows the last round, and what it leaves on disk but for pools.
 
-    What images cost is linear in their number, what test images cost as well: of both a part is enough.
+    What images cost is linear in their number, so some are enough. Metrics that only some grids ask for are
+    left out: beside the training they are little.
     """
     nowhere = Path("no weights")  # Inception's share is timed by itself
 
@@ -346,7 +347,6 @@ def _end(loop: Loop, trial: Trial, look: float, seconds: float, inception: Path 
         if f.is_file() and "checkpoint" not in f.parts
     )
     held -= sum(_bytes(state) for state in loop.method.final_state()["pools"].values())
-    took += _asked(loop, trial, look)
     if (path / "samples.npz").exists() and (weights := fid.weights_file(inception)):
         with suppress(Unavailable):  # a file that is none of Inception: then there is no FID
             took += _inception(weights, data.describe(trial.task), str(loop.compute.device)) * min(
@@ -361,24 +361,6 @@ def _inception(weights: Path, task: Task, device: str) -> float:
     x = noise(task, 8).images
     fid.features(net, x[:2], device)
     return _timed(lambda: fid.features(net, x, device), torch.device(device)) / len(x)
-
-
-def _asked(loop: Loop, trial: Trial, look: float) -> float:
-    """Seconds of the metrics that only some grids ask for: their own, and the student's looks."""
-    asked = [m for m in trial.metrics if all_metrics()[m].opt_in]
-    if not asked:
-        return 0.0
-    ev, looks = evidence(loop.examiner, loop.method.S, None, loop.spend(), None), 0
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        nonlocal looks
-        looks += len(images)
-        return np.zeros((len(images), ev.task.K), dtype=np.float32)
-
-    ev.predict = predict
-    own = _timed(lambda: evaluate(ev, asked), torch.device("cpu"))
-    n = sizes(trial.task)[1]
-    return own * n / len(ev.test) + look * looks / len(ev.test)
 
 
 def _pools(method: Method, trial: Trial, made: Mapping[str, int], rounds: int) -> dict[str, float]:

@@ -20,6 +20,15 @@ from harness.nets.base import build
 _SIDES = {"cpu": 1024, "cuda": 8192}
 #: processes at most that are started to see how they get into each other's way; images of their batch
 _CROWD, _BATCH = 32, 64
+#: what a run does before its first trial and after its last
+_ON_RAY = """
+from harness.schedule import connected
+with connected(None):
+    import ray
+    from ray import tune
+    ray.get(ray.remote(lambda: __import__("harness.trial")).remote())
+import reports.page
+"""
 
 
 def device_name(device: str) -> str:
@@ -64,16 +73,7 @@ def run_start(ray: bool) -> float:
     Raises:
         DfkdError: when that fails.
     """
-    words = "import harness.trial"
-    if ray:
-        words = (
-            "from harness.schedule import connected\n"
-            "with connected(None):\n"
-            "    import ray\n"
-            "    from ray import tune\n"
-            "    ray.get(ray.remote(lambda: __import__('harness.trial'))."
-            "remote())\n"
-        )
+    words = _ON_RAY if ray else "import harness.trial, reports.page"
     began = time.perf_counter()
     _hear([_started(words)], "a run that does nothing failed, so its time is not known")
     return time.perf_counter() - began

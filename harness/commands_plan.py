@@ -14,6 +14,7 @@ from harness.options import OUT, Chosen, Device, Inception, Json, Out, on_grid_o
 if TYPE_CHECKING:
     from harness.bench_book import Cost
     from harness.config import Trial
+    from harness.plan import Plan
 
 
 @on_grid_or_not
@@ -31,8 +32,8 @@ def bench(
 
     Needs neither data nor teacher. Operations are those of the networks, counted as a budget in flops counts
     them; peak % is of this machine's product of two large matrices, with the same precision and threads,
-    which convolutions may beat where they have better code. What is measured goes to OUT/bench, for
-    `dfkd status GRID --plan`.
+    which convolutions may beat where they have better code; timed % is the share of a round that was timed,
+    the rest is scaled from there. What is measured goes to OUT/bench, for `dfkd status GRID --plan`.
     """
     from harness.bench import measure
     from harness.bench_book import Book, Number, kinds, place
@@ -44,7 +45,10 @@ def bench(
     where, book, rows = device_name(device), Book(out), list[dict[str, Any]]()
     known = kinds(chosen.trials, where, weights_file(inception_weights) is not None)
     peaks: dict[str, float] = {}
-    for trial in {digest(known[t.id]): t for t in reversed(chosen.trials)}.values():
+    firsts: dict[str, Trial] = {}
+    for trial in chosen.trials:
+        firsts.setdefault(digest(known[trial.id]), trial)
+    for trial in firsts.values():
         at = {"what": "matmul", "precision": trial.precision, **place(where, trial.cpus)}
         if digest(at) not in peaks:
             peaks[digest(at)] = matmul(device, trial.cpus, trial.precision)
@@ -57,7 +61,6 @@ def bench(
             continue
         book.put(known[trial.id], found)
         rows.append(_timed(trial, found, peaks[digest(at)]))
-    rows.reverse()
     if as_json:
         from harness.provenance import machine
 
@@ -74,60 +77,14 @@ _TITLES = {
 
 
 def _timed(trial: Trial, cost: Cost | None, peak: float, note: str = "") -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "row": trial.label,
-        "task": trial.task,
-        "pair": f"{trial.teacher}->{trial.student}",
-    }
+    row: dict[str, Any] = {"row": trial.label, "task": trial.task}
+    row["pair"] = f"{trial.teacher}->{trial.student}"
     numbers: list[float | None] = [None] * len(_TITLES)
     if cost:
         speed = cost.flops / cost.seconds
         numbers = [cost.seconds, cost.seconds / cost.updates, cost.flops / 1e9, speed / 1e9]
         numbers += [100 * speed / peak, cost.memory, 100 * cost.timed]
     return row | dict(zip(_TITLES, numbers, strict=True)) | {"note": note}
-
-
-class Measured:
-    """Measures what a plan cannot know otherwise, and says so while it does (`harness.known.Tools`)."""
-
-    def __init__(self, device: str, inception: Path | None) -> None:
-        """Measure on that device."""
-        self.device, self.inception = device, inception
-
-    def cost(self, trial: Trial) -> Cost:
-        """As `harness.bench.measure`."""
-        from harness.bench import measure
-
-        printing.note(f"timing {trial.label} on {trial.task} {trial.teacher}->{trial.student}")
-        return measure(trial, self.device, 1.0, self.inception)
-
-    def teacher(self, trial: Trial) -> float:
-        """As `harness.bench.teaching`."""
-        from harness.bench import teaching
-
-        printing.note(f"timing the training of {trial.teacher} on {trial.task}")
-        return teaching(trial.task, trial.teacher, trial.recipe, trial.cpus, self.device)
-
-    def teacher_bytes(self, trial: Trial) -> float:
-        """Four a parameter."""
-        from harness.data import describe
-        from harness.nets.base import spec
-
-        return 4.0 * spec(trial.teacher, describe(trial.task)).params
-
-    def crowding(self, trial: Trial, workers: int) -> float:
-        """As `harness.bench_machine.crowding`."""
-        from harness.bench_machine import crowding
-
-        printing.note(f"timing {workers} trials side by side")
-        return crowding(trial.task, trial.student, workers, trial.cpus, self.device)
-
-    def start(self, ray: bool) -> float:
-        """As `harness.bench_machine.run_start`."""
-        from harness.bench_machine import run_start
-
-        printing.note("timing a run without trials")
-        return run_start(ray)
 
 
 def show_plan(
@@ -142,7 +99,7 @@ def show_plan(
 ) -> None:
     """Print what is done of a grid and what is to come; options as `dfkd run` takes them."""
     from harness import plan, preflight
-    from harness.known import Known
+    from harness.known import Known, Tools
     from harness.metrics.fid import weights_file
     from harness.rundir import Dirs
     from harness.stale import Staleness
@@ -155,7 +112,7 @@ def show_plan(
         device = device_name("cuda")
     room = min(_room(cpus, gpus_per_trial) for cpus in {t.cpus for t in chosen.trials})
     teachers = teachers or out / "teachers"
-    tools = Measured("cuda" if gpus_per_trial else "cpu", inception)
+    tools = Tools("cuda" if gpus_per_trial else "cpu", inception)
     known = Known(out, teachers, chosen.trials, device, weights_file(inception) is not None, tools)
     at_a_time = room if workers is None else min(workers, room)
     found = plan.make(chosen.trials, Dirs(out), teachers, known, Staleness(teachers), at_a_time)
@@ -177,7 +134,7 @@ def _room(cpus: int, gpus: float) -> int:
     return preflight.slots([have], cpus, gpus)
 
 
-def _plain(found: Any) -> dict[str, Any]:
+def _plain(found: Plan) -> dict[str, Any]:
     rows = [
         {
             "row": row.label, "task": row.task, "pair": list(row.pair), "counts": row.counts,
@@ -191,19 +148,19 @@ def _plain(found: Any) -> dict[str, Any]:
         {"teacher": t.name, "hours": t.seconds / 3600, "disk_bytes": t.bytes, "source": t.source}
         for t in found.teachers
     ]
-    total = {"hours": found.seconds / 3600, "disk_bytes": found.bytes, "workers": found.workers}
+    total: dict[str, Any] = {"hours": found.seconds / 3600, "disk_bytes": found.bytes, "workers": found.workers}
     total |= {"start_hours": found.start / 3600, "counts": _counts(found)}
     return {"rows": rows, "teachers": taught, "total": total}
 
 
-def _counts(found: Any) -> dict[str, int]:
+def _counts(found: Plan) -> dict[str, int]:
     from harness.plan import STANDS
 
     sums = {s: sum(row.counts.get(s, 0) for row in found.rows) for s in STANDS}
     return {s: n for s, n in sums.items() if n}
 
 
-def _print(found: Any) -> None:
+def _print(found: Plan) -> None:
     whole = _plain(found)
     stands, noted = whole["total"]["counts"], any(row["note"] for row in whole["rows"])
     table = [
@@ -214,14 +171,16 @@ def _print(found: Any) -> None:
         for row in whole["rows"]
     ]
     printing.table(table)
+    print()
     for t in found.teachers:
-        print(f"\nteacher to be trained: {t.name}, {t.seconds / 3600:.3g} h, told by {t.source}", end="")
+        print(f"teacher to be trained: {t.name}, {t.seconds / 3600:.3g} h, told by {t.source}")
     total, n = whole["total"], sum(stands.values())
-    print(f"\n{n} trials: " + ", ".join(f"{k} {name}" for name, k in stands.items()))
+    print(f"{n} trials: " + ", ".join(f"{k} {name}" for name, k in stands.items()))
     unknown = [row.label for row in found.rows if row.jobs is None]
     many = f"{total['workers']} trial{'s' if total['workers'] > 1 else ''} at a time"
-    to_come = f"to come: {printing.cell(_hours(total['hours']))} h with {many}, {total['disk_bytes'] / 1e6:.3g} MB on disk"
-    print(to_come if total["hours"] or unknown else "nothing is to come")
+    hours, size = printing.cell(_hours(total["hours"])), f"{total['disk_bytes'] / 1e6:.3g} MB"
+    some = total["hours"] or unknown
+    print(f"to come: {hours} h with {many}, {size} on disk" if some else "nothing is to come")
     if unknown:
         print(f"without {', '.join(unknown)}: what they will take is not known")
     if stands.get("failed") or stands.get("skipped"):

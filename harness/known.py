@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from harness import cards
+from harness import cards, printing
 from harness.bench_book import Book, Cost, Number, kinds, place
 from harness.config import Trial, digest
 from harness.errors import DfkdError, Skipped
@@ -29,23 +29,47 @@ class Untold(DfkdError):
     """Nobody can tell what a trial costs; the message says why."""
 
 
-class Tools(Protocol):
-    """What measures, where nobody can tell (`harness.commands_plan.Measured`)."""
+class Tools:
+    """Measures what nobody can tell, and says so while it does; loads torch then."""
+
+    def __init__(self, device: str, inception: Path | None) -> None:
+        """Measure on that device."""
+        self.device, self.inception = device, inception
 
     def cost(self, trial: Trial) -> Cost:
-        """Of its kind; may raise `harness.errors.Skipped` and `DfkdError`."""
+        """Of its kind, as `harness.bench.measure`."""
+        from harness.bench import measure
+
+        printing.note(f"timing {trial.label} on {trial.task} {trial.teacher}->{trial.student}")
+        return measure(trial, self.device, 1.0, self.inception)
 
     def teacher(self, trial: Trial) -> float:
-        """Seconds in which its teacher would be trained."""
+        """Seconds in which its teacher would be trained, as `harness.bench.teaching`."""
+        from harness.bench import teaching
+
+        printing.note(f"timing the training of {trial.teacher} on {trial.task}")
+        return teaching(trial.task, trial.teacher, trial.recipe, trial.cpus, self.device)
 
     def teacher_bytes(self, trial: Trial) -> float:
-        """Of its teacher's file."""
+        """Of its teacher's file: four a parameter."""
+        from harness.data import describe
+        from harness.nets.base import spec
+
+        return 4.0 * spec(trial.teacher, describe(trial.task)).params
 
     def crowding(self, trial: Trial, workers: int) -> float:
-        """How many times longer a trial takes beside the others than alone."""
+        """As `harness.bench_machine.crowding`."""
+        from harness.bench_machine import crowding
+
+        printing.note(f"timing {workers} trials side by side")
+        return crowding(trial.task, trial.student, workers, trial.cpus, self.device)
 
     def start(self, ray: bool) -> float:
-        """Seconds of a run without trials."""
+        """As `harness.bench_machine.run_start`."""
+        from harness.bench_machine import run_start
+
+        printing.note("timing a run without trials")
+        return run_start(ray)
 
 
 class Known:

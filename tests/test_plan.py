@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness import commands_plan, plan
+from harness import known, plan
 from harness.bench_book import Book, Cost, kinds
 from harness.cards import Card, path_of
 from harness.config import Budget, Grid
@@ -59,12 +59,12 @@ def card(folder, trial, seconds=0.0, where=""):
     path = path_of(folder, trial)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"weights")
-    known = Card(
+    kept = Card(
         task=trial.task, task_version=trial.task_version, net=trial.teacher, recipe=trial.recipe,
         seed=trial.teacher_seed, mean=(0.5,), std=(0.5,), top1=99.0, data_digest="", digest="",
         source="trained", seconds=seconds, machine=where or machine(),
     )  # fmt: skip
-    path.with_suffix(".json").write_text(known.model_dump_json())
+    path.with_suffix(".json").write_text(kept.model_dump_json())
 
 
 def finished(out, trial, **provenance):
@@ -84,8 +84,8 @@ def out(tmp_path):
 
 
 def make(out, todo, tools=None, workers=1, stale=""):
-    known = Known(out, out / "teachers", todo, "cpu", False, tools or Tools())
-    return plan.make(todo, Dirs(out), out / "teachers", known, lambda *_: stale, workers)
+    told = Known(out, out / "teachers", todo, "cpu", False, tools or Tools())
+    return plan.make(todo, Dirs(out), out / "teachers", told, lambda *_: stale, workers)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_teachers_are_trained_first_and_once(tmp_path):
 @pytest.fixture
 def tools(monkeypatch):
     found = Tools()
-    monkeypatch.setattr(commands_plan, "Measured", lambda *_: found)
+    monkeypatch.setattr(known, "Tools", lambda *_: found)
     return found
 
 
