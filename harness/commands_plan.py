@@ -148,8 +148,8 @@ def _plain(found: Plan) -> dict[str, Any]:
         {"teacher": t.name, "hours": t.seconds / 3600, "disk_bytes": t.bytes, "source": t.source}
         for t in found.teachers
     ]
-    total: dict[str, Any] = {"hours": found.seconds / 3600, "disk_bytes": found.bytes, "workers": found.workers}
-    total |= {"start_hours": found.start / 3600, "counts": _counts(found)}
+    total: dict[str, Any] = {"hours": found.seconds / 3600, "disk_bytes": found.bytes}
+    total |= {"workers": found.workers, "start_hours": found.start / 3600, "counts": _counts(found)}
     return {"rows": rows, "teachers": taught, "total": total}
 
 
