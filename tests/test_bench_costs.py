@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import bench, costs, data
+from harness import bench, bench_machine, costs, data
 from harness.bench_book import Book, Cost, Number, kinds
 from harness.config import Budget, Grid
 from harness.errors import DfkdError, Skipped
@@ -174,6 +174,21 @@ def test_a_teacher_takes_its_epochs_of_its_steps(monkeypatch):
     monkeypatch.setattr(bench.time, "perf_counter", lambda: now)
     # 898 images are 56.125 batches of 16, 40 epochs
     assert bench.teaching("digits", "wrn16_2", recipe, 1) == pytest.approx(56.125 / 4 * 40)
+
+
+@pytest.mark.parametrize(("together", "factor"), [(["0.3", "0.5"], 2.0), (["0.1", "0.1"], 1.0)])
+def test_how_much_longer_beside_others(monkeypatch, together, factor):
+    said = iter([["0.2"], together])
+    monkeypatch.setattr(bench_machine, "_started", lambda words: words)
+    monkeypatch.setattr(bench_machine, "_hear", lambda crowd, failed: next(said))
+    assert bench_machine.crowding("digits", "wrn16_1", 2, 1) == pytest.approx(factor)
+    assert bench_machine.crowding("digits", "wrn16_1", 1, 1) == 1
+
+
+def test_a_process_that_fails_is_told_in_one_line(monkeypatch):
+    monkeypatch.setattr(bench_machine, "_ON_RAY", "raise SystemExit('no port is free')")
+    with pytest.raises(DfkdError, match="a run that does nothing failed, .*: no port is free"):
+        bench_machine.run_start(ray=True)
 
 
 # --- the command --------------------------------------------------------------------------------
