@@ -187,7 +187,7 @@ def test_how_much_longer_beside_others(monkeypatch, together, factor):
 
 def test_a_process_that_fails_is_told_in_one_line(monkeypatch):
     monkeypatch.setattr(bench_machine, "_ON_RAY", "raise SystemExit('no port is free')")
-    with pytest.raises(DfkdError, match="a run that does nothing failed, .*: no port is free"):
+    with pytest.raises(DfkdError, match=r"a run that does nothing failed, .*: no port is free"):
         bench_machine.run_start(ray=True)
 
 
