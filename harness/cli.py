@@ -12,6 +12,7 @@ from harness import (
     commands_catalog,
     commands_folders,
     commands_grid,
+    commands_plan,
     commands_results,
     commands_search,
     commands_study,
@@ -47,7 +48,7 @@ def top(
 
 
 for command in (
-    *(commands_grid.run, commands_grid.list_, commands_grid.status),
+    *(commands_grid.run, commands_grid.list_, commands_grid.status, commands_plan.bench),
     *(commands_study.ablate, commands_search.search),
     *(commands_results.results, commands_results.report, commands_results.measure, commands_results.sync),
     *(commands_trial.show, commands_trial.export, commands_results.ui),

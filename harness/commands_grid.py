@@ -156,8 +156,41 @@ def _identity(trial: Trial) -> dict[str, Any]:
 
 
 @on_grid
-def status(chosen: Chosen, out: Out = OUT, as_json: Json = False) -> None:
-    """Say where each trial of a grid stands, why those without a number have none, and what looks wrong."""
+def status(
+    chosen: Chosen,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Sum up what is done, and say what is to come in hours and disk."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="For --plan: trials at a time, as `dfkd run` takes it.")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float, typer.Option(help="For --plan: GPUs of each trial, as `dfkd run` takes it.")
+    ] = 0.0,
+    out: Out = OUT,
+    teachers: Teachers = None,
+    inception_weights: Inception = None,
+    as_json: Json = False,
+) -> None:
+    """Say where each trial of a grid stands, why those without a number have none, and what looks wrong.
+
+    With --plan, what is to come: from finished trials of the same kind on this machine, else from what
+    `dfkd bench` measured; what neither tells of is measured now, for a second or so each.
+    """
+    if plan:
+        from harness.commands_plan import show_plan
+
+        show_plan(
+            chosen,
+            out,
+            workers=workers,
+            gpus_per_trial=gpus_per_trial,
+            teachers=teachers,
+            inception=inception_weights,
+            as_json=as_json,
+        )
+        return
     from harness import diagnose
     from harness.rundir import Dirs
 

@@ -91,6 +91,18 @@ def load(given: str | Path) -> Grid:
     return grid.model_copy(update={"name": path.stem})
 
 
+def bare(tasks: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Grid:
+    """Every method at its own defaults, for one round of one seed: what `override` picks from without a file.
+
+    Raises:
+        DfkdError: without a task or a pair.
+    """
+    try:
+        return Grid(tasks=tuple(tasks), pairs=tuple(pairs), seeds=(0,), budget=Budget(amount=1))
+    except ValidationError as error:
+        raise DfkdError(one_line(error)) from None
+
+
 def trials(grid: Grid) -> list[Trial]:
     """The grid's trials, as `Grid.trials` gives them; without torch where they were asked for before.
 

@@ -141,7 +141,7 @@ def choose(
     from harness.errors import DfkdError
 
     found = grids.override(
-        grids.load(grid),
+        grids.load(grid) if grid else grids.bare(task or (), [grids.parse_pair(p) for p in pair or ()]),
         methods=grids.words(methods or ""),
         seeds=grids.parse_seeds(seeds) if seeds is not None else (),
         tasks=task or (),
@@ -181,6 +181,27 @@ def on_grids(command: Callable[..., None]) -> Callable[..., None]:
         command([choose(grid=each, **overrides) for each in grid], **given)
 
     return _made(called, command, [one.replace(annotation=Annotated[list[str], many]), *shared.values()])
+
+
+def on_grid_or_not(command: Callable[..., None]) -> Callable[..., None]:
+    """As `on_grid`, but GRID may be left out where --methods, --task and --pair say as much."""
+    shared = dict(inspect.signature(choose, eval_str=True).parameters)
+    grid = shared["grid"]
+    maybe = Annotated[str | None, *grid.annotation.__metadata__]
+
+    def called(**given: Any) -> None:
+        picked = {name: given.pop(name) for name in shared}
+        lacking = [f"--{name}" for name in ("methods", "task", "pair") if not picked[name]]
+        if picked["grid"] is None and lacking:
+            from harness.errors import DfkdError
+
+            raise DfkdError(
+                f"dfkd {command.__name__} takes a GRID, or else --methods, --task and --pair: no {lacking[0]}"
+            )
+        command(choose(**picked), **given)
+
+    shared["grid"] = grid.replace(annotation=maybe, default=None, kind=inspect.Parameter.KEYWORD_ONLY)
+    return _made(called, command, list(shared.values()))
 
 
 def distinct(chosen: Sequence[Chosen]) -> None:

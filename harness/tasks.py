@@ -46,3 +46,13 @@ KNOWN: dict[str, Known] = {
     "cifar100": Known(1, 3, 32, _CIFAR100, *_C100, _FLIP),
     "tiny_imagenet": Known(1, 3, 64, _TINY, *_IMAGENET, _FLIP),
 }
+
+#: images of the training and of the test split: what a run will cost is asked before any file is there
+SIZES: dict[str, tuple[int, int]] = {
+    "digits": (898, 899),
+    "digits16": (898, 899),
+    "mnist": (60_000, 10_000),
+    "cifar10": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "tiny_imagenet": (100_000, 10_000),
+}

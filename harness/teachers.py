@@ -145,7 +145,7 @@ def train(
         found = data.load(task_name, data_root)
         with own_globals(seed_for(seed, "teacher"), threads):
             began = time.perf_counter()
-            model = _fit(found, net, recipe, seed, torch.device(device), on_epoch)
+            model = fit(found, net, recipe, seed, torch.device(device), on_epoch)
             seconds = time.perf_counter() - began
             top1 = accuracy(model, found.test, device)
         facts: dict[str, Any] = {"source": "trained", "recipe": recipe, "seed": seed, "seconds": seconds}
@@ -167,7 +167,7 @@ def _alone(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _fit(
+def fit(
     found: TaskData,
     name: str,
     recipe: Recipe,
@@ -175,6 +175,22 @@ def _fit(
     device: torch.device,
     on_epoch: Callable[[int, int, float], None] | None,
 ) -> Net:
+    """Train a network on a task's training images as a recipe says; called inside `own_globals`.
+
+    Args:
+        found: the task.
+        name: of the network.
+        recipe: how.
+        seed: of the batches.
+        device: where.
+        on_epoch: told (epoch, epochs, mean training loss).
+
+    Returns:
+        It, in eval mode, on the CPU.
+
+    Raises:
+        DfkdError: when the loss is not finite.
+    """
     net = build(name, found.task).to(device)
     net.to(memory_format=torch.channels_last)
     rng = torch.Generator(device).manual_seed(seed_for(seed, "teacher train"))

@@ -31,8 +31,8 @@ from harness.errors import DfkdError, Diverged, Interrupted, Skipped
 from harness.evaluate import Examiner, draw_samples, evidence, how_many
 from harness.interface import Clock, Images, Method, Problem, Reference, Terms
 from harness.metrics.base import STORED, chosen, evaluate
+from harness.nets.base import Net, spec
 from harness.nets.base import build as build_net
-from harness.nets.base import spec
 from harness.provenance import commit, machine
 from harness.rundir import DiskError, Run
 
@@ -69,8 +69,18 @@ def build(
     device: str = "cpu",
     loaded: TaskData | None = None,
     scratch: Path | None = None,
+    taught: tuple[Net, Card] | None = None,
 ) -> Job:
     """Turn names into objects; call it inside `harness.compute.own_globals`.
+
+    Args:
+        trial: which.
+        data_root: as `harness.data.load` takes it.
+        teachers_dir: where the teacher lies.
+        device: where to compute.
+        loaded: the task's images, where they are open already.
+        scratch: as `Problem.scratch`.
+        taught: a teacher instead of the one that lies there.
 
     Raises:
         Skipped: when the method says that it cannot run here.
@@ -84,7 +94,7 @@ def build(
     if reason:
         raise Skipped(reason)
     compute = Compute(pick_device(device), trial.precision, trial.channels_last, trial.compile)
-    teacher, card = teachers.load(teachers_dir, trial, found.task)
+    teacher, card = taught or teachers.load(teachers_dir, trial, found.task)
     # The normaliser belongs to the teacher's file: the student and the generator get the same.
     task = dataclasses.replace(found.task, mean=card.mean, std=card.std)
     torch.manual_seed(seed_for(trial.seed, "student"))
@@ -276,7 +286,7 @@ def run_trial(
             loop = Loop(build(trial, loaded=loaded, **arguments), run, on_point)
         run.warn(loop.job.cautions)
         loop.go()
-        numbers, unavailable, warnings = _finish(loop, inception, data_root)
+        numbers, unavailable, warnings = finish(loop, inception, data_root)
         result = {
             "id": trial.id,
             "metrics": numbers,
@@ -286,7 +296,7 @@ def run_trial(
             "cost": {
                 "seconds": loop.at.seconds,
                 "seconds_total": time.perf_counter() - began,
-                "peak_memory_mb": _peak_memory(loop.compute.device),
+                "peak_memory_mb": peak_memory(loop.compute.device),
             },
             "provenance": _provenance(loop),
         }
@@ -294,10 +304,20 @@ def run_trial(
         return result
 
 
-def _finish(
-    loop: Loop, inception: Path | None, data_root: Path | None
+def finish(
+    loop: Loop, inception: Path | None, data_root: Path | None, images: int | None = None
 ) -> tuple[dict[str, float], dict[str, str], list[str]]:
-    """Samples, metrics and the files of ``final/``; the last point was just taken."""
+    """Samples, metrics and the files of ``final/``; the last point was just taken.
+
+    Args:
+        loop: its budget spent.
+        inception: as `run_trial` takes it.
+        data_root: the same.
+        images: to draw of the method; None: what metrics and the store ask for.
+
+    Returns:
+        As `harness.metrics.base.evaluate`.
+    """
     run, job, method = loop.run, loop.job, loop.method
     if not len(loop.examiner.s_logits):  # resumed after the last point
         loop.seen = loop.examiner(job.problem.student)
@@ -307,7 +327,7 @@ def _finish(
     kept = method.final_state()
     save_atomic(kept, final / "parts.pt")
     method.load_final_state(kept)  # a pool is cut to an excerpt: `dfkd measure` draws from the same
-    n = how_many(inception, len(job.data.test))
+    n = images or how_many(inception, len(job.data.test))
     drawn = draw_samples(method, job.trial.seed, n, loop.examiner)
     samples, cut = drawn if drawn else (None, {})
     if samples is not None:
@@ -358,7 +378,7 @@ def save_atomic(state: Any, path: Path) -> None:
         new.unlink(missing_ok=True)
 
 
-def _peak_memory(device: torch.device) -> float:
+def peak_memory(device: torch.device) -> float:
     """MiB: of the GPU's allocator, or this process's resident set now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20

@@ -110,7 +110,7 @@ def one_line(said: Said, *parts: str) -> None:
 
 # --- the command itself -------------------------------------------------------------------------
 
-COMMANDS = "run ablate search list status show results report measure sync export".split()
+COMMANDS = "run ablate search list status bench show results report measure sync export".split()
 COMMANDS += "methods tasks nets metrics check teachers ui compare merge".split()
 
 
