@@ -8,6 +8,7 @@ controls, grey for references.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,8 @@ _KINDS: dict[str, tuple[tuple[str, ...], _Dashes]] = {
     "control": (("c5",), _GIVEN),
     "reference": (("r0", "r1"), _GIVEN),
 }
+#: methods whose style is their own in every report, in the order of hues; a new method goes to the end
+_OWN = ("cpsc", "dafl", "dfad", "zskt", "dfq", "cmi", "fast", "deepinversion", "adi")
 #: as many as have no divisor with seven hues: sixty-three methods before two share hue and marker
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
@@ -82,7 +85,7 @@ RC: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Style:
-    """How one row is drawn, the same in every figure.
+    """How one row is drawn, the same in every figure of a report.
 
     Attributes:
         colour: hex, of the light theme.
@@ -95,23 +98,49 @@ class Style:
     marker: str
 
 
-def styles(rows: Mapping[str, str]) -> dict[str, Style]:
-    """A style for each row, by its place in the report.
+def styles(rows: Mapping[str, tuple[str, str]]) -> dict[str, Style]:
+    """A style for each row: a method's own in every report, what is left for its variants.
 
     Args:
-        rows: label -> "method", "control" or "reference", in the report's order.
+        rows: label -> (method, "method", "control" or "reference"), in the report's order.
 
     Returns:
-        References in grey, controls in brown, both dashed; methods in colour, neighbours never in the same;
-        the dash changes once the hues are used up.
+        References in grey, controls in brown, both dashed; methods in colour. The row that bears a method's
+        name, or else its first row, has that method's style, the same in all reports; neighbours among the
+        others never have one hue; the dash changes once the hues are used up.
     """
     found: dict[str, Style] = {}
-    for kind, (hues, dashes) in _KINDS.items():
-        for i, label in enumerate(label for label, own in rows.items() if own == kind):
-            turn = i // len(hues) if kind == "method" else i
-            marker = _MARKERS[(i if kind == "method" else -1 - i) % len(_MARKERS)]
-            found[label] = Style(THEME[hues[i % len(hues)]][0], dashes[turn % len(dashes)], marker)
+    for kind in ("control", "reference"):
+        hues, dashes = _KINDS[kind]
+        for i, label in enumerate(label for label, (_, own) in rows.items() if own == kind):
+            marker = _MARKERS[(-1 - i) % len(_MARKERS)]
+            found[label] = Style(THEME[hues[i % len(hues)]][0], dashes[i % len(dashes)], marker)
+    found |= {label: _style(seat) for label, seat in _seats(rows).items()}
     return {label: found[label] for label in rows}
+
+
+def _style(seat: int) -> Style:
+    hues, dashes = _KINDS["method"]
+    dash = dashes[seat // len(hues) % len(dashes)]
+    return Style(THEME[hues[seat % len(hues)]][0], dash, _MARKERS[seat % len(_MARKERS)])
+
+
+def _seats(rows: Mapping[str, tuple[str, str]]) -> dict[str, int]:
+    """Each method's place in `_OWN`; for every other row the first free place of the rarest hue."""
+    hues = len(_KINDS["method"][0])
+    labels = {label: method for label, (method, kind) in rows.items() if kind == "method"}
+    first = {method: label for label, method in reversed(labels.items())}
+    first |= {method: method for label, method in labels.items() if label == method}
+    seats = {first[method]: i for i, method in enumerate(_OWN) if method in first}
+    free = [i for i in range(len(labels) + len(_OWN)) if i not in seats.values()]
+    before = -1
+    for label in labels:
+        if label not in seats:
+            used = Counter(seat % hues for seat in seats.values())
+            seats[label] = min(free, key=lambda i: (i % hues == before, used[i % hues], i))
+            free.remove(seats[label])
+        before = seats[label] % hues
+    return seats
 
 
 def css() -> str:

@@ -82,7 +82,7 @@ def styles_of(cells: Sequence[Cell]) -> dict[str, look.Style]:
     names = [str(c.trials["method"].iloc[0]) for c in cells]
     methods = {name: i for i, name in enumerate(dict.fromkeys(names))}
     ordered = sorted(zip(names, cells, strict=True), key=lambda each: methods[each[0]])  # stable
-    return look.styles({cell.label: kind(cell) for _, cell in ordered})
+    return look.styles({cell.label: (name, kind(cell)) for name, cell in ordered})
 
 
 def find(frame: pd.DataFrame) -> list[Place]:

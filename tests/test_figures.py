@@ -77,7 +77,7 @@ def place(table: pd.DataFrame) -> places.Place:
 
 
 def styled(*labels: str, kind: str = "method") -> dict[str, look.Style]:
-    return look.styles(dict.fromkeys(labels, kind))
+    return look.styles({label: (label, kind) for label in labels})
 
 
 def overlaps(figure) -> list[tuple[str, str]]:
@@ -121,7 +121,7 @@ class TestBars:
             charts.Bar("kd", "reference", interval([99.0]), (99.0,)),
             charts.Bar("cpsc", "method", interval([90.0, 92.0, 94.0]), (90.0, 92.0, 94.0)),
         ]
-        styles = look.styles({"kd": "reference", "cpsc": "method"})
+        styles = look.styles({"kd": ("kd", "reference"), "cpsc": ("cpsc", "method")})
         figure = charts.bars(rows, styles, 99.5, 10.0)
         whole, near = figure.axes
         widths = [p.get_width() for p in whole.patches]

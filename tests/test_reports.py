@@ -6,6 +6,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -495,8 +496,8 @@ class TestPage:
 
 class TestPictures:
     def test_a_row_looks_the_same_everywhere(self):
-        rows = {"scratch": "reference", "kd": "reference", "noise": "control"}
-        rows |= {f"m{i}": "method" for i in range(15)}
+        rows = {"scratch": ("scratch", "reference"), "kd": ("kd", "reference"), "noise": ("noise", "control")}
+        rows |= {f"m{i}": (f"m{i}", "method") for i in range(15)}
         styles = look.styles(rows)
         assert list(styles) == list(rows)
         assert len(set(styles.values())) == len(rows)
@@ -506,6 +507,27 @@ class TestPictures:
         brown = look.THEME["c5"][0]
         assert {n for n, style in styles.items() if style.colour == brown} == {"noise"}
         assert styles["noise"].dash
+
+    def test_a_method_looks_the_same_in_every_report(self):
+        few = look.styles({"kd": ("kd", "reference"), "cpsc": ("cpsc", "method"), "fast": ("fast", "method")})
+        many = look.styles(
+            {
+                "fast k=2": ("fast", "method"),
+                "fast k=5": ("fast", "method"),
+                "mine": ("mine", "method"),
+                "cpsc released": ("cpsc", "method"),
+                "cpsc": ("cpsc", "method"),
+            }
+        )
+        assert few["cpsc"] == many["cpsc"] and few["fast"] == many["fast k=2"]
+        assert len({style.colour for style in many.values()}) == 5
+        assert look.styles({"- bn": ("cpsc", "method")})["- bn"] == few["cpsc"]
+
+    def test_variants_of_one_method_have_different_hues(self):
+        names = [f"cpsc {i}" for i in range(20)]
+        found = list(look.styles({name: ("cpsc", "method") for name in names}).values())
+        assert len(set(found)) == 20
+        assert all(a.colour != b.colour for a, b in pairwise(found))
 
     @pytest.mark.parametrize("theme", [0, 1])
     @pytest.mark.parametrize("paper", ["paper", "shade"])
@@ -592,7 +614,7 @@ class TestPictures:
                 for s in (0, 1)
             ]
         )
-        styles = look.styles(dict.fromkeys(names, "method"))
+        styles = look.styles({name: (name, "method") for name in names})
         text = canvas.svg(figures.learning_curves(data, styles, "student updates", 99.0), "n")
         for shown in ("_hidden", "$x^2$", "größer 中文", "a b"):
             assert shown in text
@@ -609,7 +631,7 @@ class TestPictures:
                 ]
             )
             figure = figures.learning_curves(
-                data, look.styles({"a": "method", "b": "method"}), "student updates"
+                data, look.styles({name: (name, "method") for name in "ab"}), "student updates"
             )
             return figure.axes[0].get_xlabel()
 
