@@ -2,7 +2,7 @@
 
 Run:    dfkd run ablation_cfe --gpus-per-trial 0.5
         --task digits --pair wrn16_2:wrn16_1           on a laptop, with the settings of digits
-        --methods "all four,norms 0+1+2,none"          some of the rows
+        --methods "all four,norms 0+1+2,no CFE"        some of the rows
 Trials: 48 (16 rows: every choice; 3 seeds), 1 teacher.
 Cost:   5.30e19 FLOP, 294 hours of a GPU that keeps up 50 TFLOP/s; a fifth with --pair wrn40_2:wrn16_1.
 Expect: all four +0.54 points over three on CIFAR-100 (CPSC's table 5). Which norm the three leave out and for
@@ -34,7 +34,7 @@ DEPTHS = {
         for n in (3, 2, 1)
         for layers in combinations(range(4), n)
     },
-    "none": "none",
+    "no CFE": "none",
 }
 
 GRID = Grid(

@@ -199,9 +199,12 @@ def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
         marks.append("Pareto-optimal")
     if row["climbing"]:
         marks.append(f"still climbing: {row['climb']:+.2f} over the last tenth")
-    if row["warnings"]:
-        marks.append("warning" + block.note(f"{row['label']}: {row['warnings']}"))
-    return marks
+    named: dict[str, list[str]] = {}
+    for warning in filter(None, row["warnings"].split("; ")):
+        name, _, _ = warning.partition(": ")
+        named.setdefault(name, []).append(warning)
+    # rows that share a warning share its note
+    return marks + [name + block.note("; ".join(said)) for name, said in named.items()]
 
 
 def _nothing(row: dict[str, Any]) -> str:

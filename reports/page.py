@@ -138,14 +138,28 @@ def _listed(seen: Counter[str]) -> str:
 
 
 def settings(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """(row, method, its resolved settings), each once."""
+    """(row, method, its resolved settings): a method's first row in full, the others by what differs."""
     rows = []
+    first: dict[str, tuple[str, dict[str, Any]]] = {}
     for cell in select.cells(frame):
         text = str(cell.trials["settings"].iloc[0])
-        values = json.loads(text) if text else {}
-        said = ", ".join(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(values.items()))
-        rows.append((cell.label, str(cell.trials["method"].iloc[0]), said or "none"))
+        method, values = str(cell.trials["method"].iloc[0]), json.loads(text) if text else {}
+        said = "none"
+        if values:
+            label, base = first.setdefault(method, (cell.label, values))
+            changed = {k: v for k, v in values.items() if k not in base or base[k] != v}
+            parts = _named(changed) + [f"no {k}" for k in sorted(base.keys() - values.keys())]
+            said = ", but ".join([f"as {label}", *filter(None, [", ".join(parts)])])
+            if base is values:
+                said = ", ".join(_named(values))
+            elif cell.label == label and not parts:
+                continue  # the same row with another task, pair or teacher
+        rows.append((cell.label, method, said))
     return list(dict.fromkeys(rows))
+
+
+def _named(values: Mapping[str, Any]) -> list[str]:
+    return [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(values.items())]
 
 
 def _markdown(table: pd.DataFrame, words: Mapping[str, Any]) -> str:

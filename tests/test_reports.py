@@ -494,6 +494,24 @@ class TestPage:
         assert "not run yet" in files["html"].read_text("utf-8")
 
 
+class TestSettings:
+    def test_a_method_s_first_row_in_full_and_what_differs_in_the_others(self):
+        made = trials(90.0, settings='{"a": 1, "b": "x"}', variant="full")
+        for label, text in (
+            ("- a", '{"a": 0, "b": "x"}'),
+            ("odd", '{"b": "x", "c": [1]}'),
+            ("same", made[0]["settings"]),
+        ):
+            made += trials(80.0, settings=text, variant=label)
+        made += trials(70.0, settings='{"a": 1, "b": "x"}', variant="full", task="mnist")
+        assert page.settings(pd.DataFrame(made)) == [
+            ("full", "cpsc", 'a = 1, b = "x"'),
+            ("- a", "cpsc", "as full, but a = 0"),
+            ("odd", "cpsc", "as full, but c = [1], no a"),
+            ("same", "cpsc", "as full"),
+        ]
+
+
 class TestPictures:
     def test_a_row_looks_the_same_everywhere(self):
         rows = {"scratch": ("scratch", "reference"), "kd": ("kd", "reference"), "noise": ("noise", "control")}
