@@ -31,7 +31,7 @@ def bench(
     """Time a few rounds of each method of a grid, or of --methods on --task and --pair, on this machine.
 
     Needs neither data nor teacher. Operations are those of the networks, counted as a budget in flops counts
-    them; peak % is of this machine's product of two large matrices, with the same precision and threads,
+    them; matmul % is of this machine's product of two large matrices, with the same precision and threads,
     which convolutions may beat where they have better code; timed % is the share of a round that was timed,
     the rest is scaled from there. What is measured goes to OUT/bench, for `dfkd status GRID --plan`.
     """
@@ -72,7 +72,7 @@ def bench(
 
 _TITLES = {
     "seconds_per_round": "s/round", "seconds_per_update": "s/update", "gflop_per_round": "GFLOP/round",
-    "gflops": "GFLOP/s", "peak_percent": "peak %", "memory_mb": "MiB", "timed_percent": "timed %",
+    "gflops": "GFLOP/s", "matmul_percent": "matmul %", "memory_mb": "MiB", "timed_percent": "timed %",
 }  # fmt: skip
 
 

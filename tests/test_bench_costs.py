@@ -204,7 +204,7 @@ def test_bench_tells_what_it_measured_and_keeps_it(dfkd, tmp_path):
     kd, cpsc = told["rows"]
     assert kd["gflops"] == pytest.approx(kd["gflop_per_round"] / kd["seconds_per_round"])
     assert kd["seconds_per_update"] == kd["seconds_per_round"]  # one update a round
-    assert kd["peak_percent"] > 0 and kd["memory_mb"] > 0
+    assert kd["matmul_percent"] > 0 and kd["memory_mb"] > 0
     assert "trains no student" in cpsc["note"] and cpsc["gflops"] is None
     book = json.loads(Path(told["book"]).read_text())
     assert len(book["Cost"]) == 1
