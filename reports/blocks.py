@@ -180,8 +180,9 @@ def _columns(block: Block, rows: list[dict[str, Any]], metrics: list[str]) -> li
     ]
     if len({r["teacher_digest"] for r in rows}) > 1:
         columns.append((Head("teacher file", "rows of different files are never averaged"), _teacher))
-    if len({r["budget"] for r in rows}) > 1:
-        columns.append((Head("budget"), lambda row: _budget(row["budget"])))
+    budgets = {r["budget"] for r in rows}
+    if len(budgets) > 1 and not all(text.endswith(":student_updates") for text in budgets):
+        columns.append((Head("budget"), lambda row: _budget(row["budget"])))  # else its column is there
     return columns
 
 
