@@ -3,7 +3,7 @@
 A warning is one line that begins with its name and a colon, without a semicolon, which parts warnings in the
 frame. It stands in ``result.json``; from there `dfkd status`, the report and MLflow have it. What is known
 before the first step is kept beside the trial while it runs (`harness.rundir.Run.warn`).
-`harness.metrics.coverage` finds mode collapse among the images.
+`harness.metrics.coverage` finds mode collapse and ignored labels among the images.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 #: name -> what it means
 SIGNATURES = {
-    "mode collapse": "the images lack classes, are alike, or are not of the class asked for",
+    "mode collapse": "the images lack classes, or are alike",
+    "labels ignored": "the class asked for makes no difference to the images",
     "feature-width mismatch": "features of teacher and student are compared and differ in width",
     "blur": "the images lack the fine detail of test images, or the weight that keeps it is next to nothing",
     "divergence": "a loss grew out of all proportion, or the student unlearnt what it knew",

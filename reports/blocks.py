@@ -14,6 +14,8 @@ import pandas as pd
 from reports import titles
 from reports.select import records
 
+#: the name that a warning begins with is no longer; a plug-in's may have none
+_NAME = 30
 DASH = "–"  # noqa: RUF001 - an empty cell, not a minus
 
 
@@ -202,8 +204,8 @@ def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
         marks.append(f"still climbing: {row['climb']:+.2f} over the last tenth")
     named: dict[str, list[str]] = {}
     for warning in filter(None, row["warnings"].split("; ")):
-        name, _, _ = warning.partition(": ")
-        named.setdefault(name, []).append(warning)
+        name, colon, _ = warning.partition(": ")
+        named.setdefault(name if colon and len(name) <= _NAME else "warning", []).append(warning)
     # rows that share a warning share its note
     return marks + [name + block.note("; ".join(said)) for name, said in named.items()]
 

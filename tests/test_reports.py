@@ -494,6 +494,19 @@ class TestPage:
         assert "not run yet" in files["html"].read_text("utf-8")
 
 
+class TestWarnings:
+    def test_a_row_names_them_and_rows_that_share_one_share_its_note(self):
+        both = "blur: soft; blur: softer; said by a plug-in"
+        made = trials(90.0, warnings=both, variant="a") + trials(80.0, warnings="blur: soft", variant="b")
+        made += trials(70.0, warnings="blur: soft", variant="c")
+        (block,) = blocks(tables.main(pd.DataFrame(made)))
+        marks = {row.label: [m for m in row.marks if m.endswith("]")] for row in block.rows}
+        assert marks == {"a": ["blur [1]", "warning [2]"], "b": ["blur [3]"], "c": ["blur [3]"]}
+        assert block.notes == [
+            "blur: soft (seed 0); blur: softer (seed 0)", "said by a plug-in (seed 0)", "blur: soft (seed 0)"
+        ]  # fmt: skip
+
+
 class TestSettings:
     def test_a_method_s_first_row_in_full_and_what_differs_in_the_others(self):
         made = trials(90.0, settings='{"a": 1, "b": "x"}', variant="full")

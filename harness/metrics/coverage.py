@@ -1,4 +1,4 @@
-"""Whether the synthetic images show every class and differ at all: mode collapse as a warning."""
+"""Whether the synthetic images show every class asked for and differ at all; warns where they do not."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def label_match(ev: Evidence) -> dict[str, float]:
     found = association(made["y"][asked], made["t"][asked], ev.task.K)
     if found < LOW_ASSOCIATION:
         ev.warnings.append(
-            "mode collapse: the class asked for makes no difference to the class the teacher sees "
+            "labels ignored: the class asked for makes no difference to the class the teacher sees "
             f"(association {found:.2f} of 1)"
         )
     return {"label_match": 100.0 * float(np.mean(made["t"][asked] == made["y"][asked]))}
