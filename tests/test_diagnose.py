@@ -246,9 +246,7 @@ class TestLabelsIgnored:
         t = np.where(rng.random(2000) < share, y, rng.integers(0, 10, 2000))
         numbers, _, warnings = evaluate(evidence(samples=samples(y, t)), ["label_match"])
         assert numbers["label_match"] == pytest.approx(100 * np.mean(y == t))
-        assert [
-            w.startswith("labels ignored: the class asked for makes no difference") for w in warnings
-        ] == [True] * warned
+        assert [w.startswith("labels ignored: ") for w in warnings] == [True] * warned
 
     def test_a_method_that_asks_for_none_is_not_blamed(self):
         y, t = np.full(2000, -1), np.random.default_rng(2).integers(0, 10, 2000)
