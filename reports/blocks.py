@@ -194,6 +194,8 @@ def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
         marks.append("control: a method must beat it")
     if row["below_control"]:
         marks.append(f"does not beat its control {row['below_control']} ({row['control_top1']:.2f})")
+    if row["same_as"]:
+        marks.append(f"the same trials as {row['same_as']}")
     if split:
         marks.append(f"split: teacher file {row['teacher_digest'][:8] or 'unknown'} alone")
     if row["stale"]:

@@ -30,7 +30,7 @@ _COST = ("rounds", "student_updates", "flops", "seconds", "seconds_total", "peak
 _OTHER = frozenset(
     (*_TRAINING, *_COST, "seed", "teacher_seed", "classes", "teacher_top1", "threads", "authors_batch")
 )
-_LAST = ("machines", "authors_batch", "stale", "reason", "warnings", "unavailable", "settings")
+_LAST = ("machines", "authors_batch", "stale", "same_as", "reason", "warnings", "unavailable", "settings")
 
 
 def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -50,14 +50,21 @@ def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFram
         mean with failed seeds at chance, NaN without any; means over seeds of the frame's ``top1_*``, spend
         and cost; ``oracle_gap`` (best on test minus last) as a metric; ``climb``, ``climb_error`` and
         ``climbing`` (`reports.stats.climb`,
-        data-free rows only); ``machines`` the seconds were taken on; texts. Accuracies in percent.
+        data-free rows only); ``machines`` the seconds were taken on; ``same_as``, an earlier row whose very
+        trials these are, as where a task's settings override what told two rows apart; texts. Accuracies in
+        percent.
     """
     metrics = [
         c for c in frame.columns if pd.api.types.is_float_dtype(frame[c]) and c not in _OTHER and c != "top1"
     ]
     known = select.classes(frame)
     runs = None if curves is None else select.Runs(curves)
-    rows = [_row(cell, ["top1", *metrics], known, runs) for cell in select.cells(frame)]
+    cells = select.cells(frame)
+    rows = [_row(cell, ["top1", *metrics], known, runs) for cell in cells]
+    firsts: dict[tuple[str, ...], str] = {}
+    for row, cell in zip(rows, cells, strict=True):
+        first = firsts.setdefault(tuple(sorted(cell.trials["id"])), cell.label)
+        row["same_as"] = first if first != cell.label else ""
     order = [*_FIRST, *_of("top1"), "top1_at_chance", *_TRAINING, "climb", "climb_error", "climbing"]
     order += _of("oracle_gap")
     order += [name for m in metrics for name in _of(m)] + [*_COST, *_LAST]

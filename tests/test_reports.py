@@ -507,6 +507,14 @@ class TestWarnings:
         ]  # fmt: skip
 
 
+def test_a_row_of_another_row_s_trials_says_so():
+    made = trials(90.0, 91.0, variant="dafl")
+    made += [row | {"variant": "dafl (DataFree)"} for row in made] + trials(90.0, 91.0, variant="dfad")
+    (block,) = blocks(tables.main(pd.DataFrame(made)))
+    marks = {row.label: "the same trials as dafl" in row.marks for row in block.rows}
+    assert marks == {"dafl": False, "dafl (DataFree)": True, "dfad": False}
+
+
 class TestSettings:
     def test_a_method_s_first_row_in_full_and_what_differs_in_the_others(self):
         made = trials(90.0, settings='{"a": 1, "b": "x"}', variant="full")
