@@ -34,8 +34,6 @@ PROVENANCE = {
     "commit": str,
 }
 POINT = ("round", "student_updates", "flops", "seconds", "top1", "agreement")
-#: whole numbers that no trial lacks; every other number is a double, NaN where there is none
-_INTEGERS = ("seed", "teacher_seed", "point")
 _FIRST = ("top1", "agreement")
 
 

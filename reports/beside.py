@@ -24,7 +24,6 @@ _FOOTNOTES = (
     "None of these has the task, pair, settings and budget of a whole row of ours: no gap and no verdict."
 )
 _NOTHING = "Nothing is published with the task, pair and settings of any row: no gap and no verdict."
-_PLACE = ("task", "teacher", "student")
 _HEADS = (
     Head("row"),
     Head("published (%)"),
@@ -75,9 +74,9 @@ def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
 def _unpublished(found: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> list[str]:
     """Which rows have no verdict because nobody published a number for their task, pair and settings."""
     places: dict[tuple[str, ...], dict[str, bool]] = {}
-    known = {tuple(row[name] for name in (*_PLACE, "label")) for row in found}
+    known = {tuple(row[name] for name in (*select.PAIR, "label")) for row in found}
     for row in select.records(table):
-        place = tuple(row[name] for name in _PLACE)
+        place = tuple(row[name] for name in select.PAIR)
         places.setdefault(place, {})[row["label"]] = (*place, row["label"]) in known
     lacking: dict[str, list[str]] = {}
     for (task, teacher, student), rows in places.items():

@@ -158,7 +158,7 @@ def _facts(rows: list[dict[str, Any]]) -> list[str]:
 
 def _columns(block: Block, rows: list[dict[str, Any]], metrics: list[str]) -> list[tuple[Head, Cell]]:
     columns: list[tuple[Head, Cell]] = [
-        (Head("top-1 (%)", "last point, mean over seeds ± half of the 95 % t-interval"), _top1(block)),
+        (Head("top-1 (%)", "last point, mean over seeds ± half of the 95 % t-interval"), _top1),
         (Head("n", "seeds"), _n(block)),
         (Head("last tenth (%)", "mean over the last tenth of the points"), _plain("top1_tail", 2)),
         (Head("over training (%)", "mean ± standard deviation over all points of a run"), _training),
@@ -225,14 +225,11 @@ def _guessing(row: dict[str, Any]) -> str:
     return f"{value:.2f} with {'failure' if row['failed'] == 1 else 'failures'} at chance"
 
 
-def _top1(block: Block) -> Cell:
-    def cell(row: dict[str, Any]) -> str:
-        text = _pm(row["top1"], row["top1_half"], 2)
-        if row["top1_n"] == 1:
-            text += " (n=1)"
-        return text + (f"\n{_guessing(row)}" if row["failed"] else "")
-
-    return cell
+def _top1(row: dict[str, Any]) -> str:
+    text = _pm(row["top1"], row["top1_half"], 2)
+    if row["top1_n"] == 1:
+        text += " (n=1)"
+    return text + (f"\n{_guessing(row)}" if row["failed"] else "")
 
 
 def _n(block: Block) -> Cell:

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.look import RC, THEME, WIDTH, Style
-from reports.smaller import smaller
+from reports.smaller import in_tags, smaller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,22 +57,21 @@ def svg(figure: Figure, name: str) -> str:
     with drawing(**{"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = smaller(buffer.getvalue())
-    for before in (' id="', 'href="#', "url(#"):
-        text = text.replace(before, f"{before}{name}-")
+    text = in_tags(text, lambda tag: re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", tag))
     seen = Counter[str]()
 
     def once(id: re.Match[str]) -> str:  # equal drawings have equal ids; a reference means the first
         seen[id[1]] += 1
         return id[0] if seen[id[1]] == 1 else f' id="{id[1]}-{seen[id[1]]}"'
 
-    return re.sub(r' id="([^"]+)"', once, text)
+    return in_tags(text, lambda tag: re.sub(r' id="([^"]+)"', once, tag))
 
 
 def themed(svg: str, title: str) -> str:
     """An SVG document as an element of the page, its colours the page's variables."""
     text = svg[svg.index("<svg") :]
-    for name, (light, _) in THEME.items():
-        text = text.replace(light, f"var(--{name})")
+    names = {light: f"var(--{name})" for name, (light, _) in THEME.items()}
+    text = in_tags(text, lambda tag: re.sub(r"#[0-9a-f]{6}\b", lambda m: names.get(m[0], m[0]), tag))
     width, height = (float(v) for v in re.findall(r'viewBox="0 0 (\S+) (\S+)"', text)[0])
     text = re.sub(r'<svg(.*?) width="\S+pt" height="\S+pt"', r"<svg\1", text, count=1)
     safe = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 
 from reports import select, stats
 
-Predictions = Callable[[str], Mapping[str, NDArray[Any]] | None]
-
 _COLUMNS = (
     *("task", "teacher", "student", "teacher_digest", "data_digest", "row", "against", "pairs", "asked"),
     *("top1_row", "top1_against", "difference", "half_seeds", "half_joint", "resolution", "verdict"),
     *("missing", "unavailable"),
 )
-_PLACE = ("task", "teacher", "student")
 
 
 @dataclass
@@ -36,7 +33,7 @@ class _Pairs:
     asked: int = 0
 
 
-def paired(frame: pd.DataFrame, contrasts: Mapping[str, str], predictions: Predictions) -> pd.DataFrame:
+def paired(frame: pd.DataFrame, contrasts: Mapping[str, str], predictions: select.Arrays) -> pd.DataFrame:
     """One row per (task, pair, teacher file, contrast), in the order of frame and contrasts.
 
     Args:
@@ -56,12 +53,12 @@ def paired(frame: pd.DataFrame, contrasts: Mapping[str, str], predictions: Predi
     rows = select.records(select.once(frame))
     places: dict[tuple[str, ...], dict[str, dict[tuple[int, int], dict[str, Any]]]] = {}
     for row, (teacher, data, _) in zip(rows, select.homes(rows), strict=True):
-        place = places.setdefault(tuple(str(row[name]) for name in _PLACE), {})
+        place = places.setdefault(tuple(str(row[name]) for name in select.PAIR), {})
         seeds = (int(row["teacher_seed"]), int(row["seed"]))
         place.setdefault(str(row["variant"]), {})[seeds] = row | {"home": (teacher, data)}
     read = cache(predictions)
     made = [
-        dict(zip(_PLACE, place, strict=True))
+        dict(zip(select.PAIR, place, strict=True))
         | {"teacher_digest": home[0], "data_digest": home[1], "row": label, "against": base}
         | _measure(pairs, read)
         for place, known in places.items()
@@ -103,7 +100,7 @@ def _lacks(trial: Mapping[str, Any] | None) -> str:
     return f"stale: {trial['stale']}" if trial["stale"] else ""
 
 
-def _measure(pairs: _Pairs, predictions: Predictions) -> dict[str, Any]:
+def _measure(pairs: _Pairs, predictions: select.Arrays) -> dict[str, Any]:
     ours, theirs = ([float(sides[i]["top1"]) for sides in pairs.done] for i in (0, 1))
     seeds = stats.interval([a - b for a, b in zip(ours, theirs, strict=True)])
     joint, unavailable = stats.Crossed(math.nan, math.nan, math.nan), ""
@@ -125,7 +122,7 @@ def _measure(pairs: _Pairs, predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def _outcomes(pairs: _Pairs, predictions: Predictions) -> NDArray[np.float64] | str:
+def _outcomes(pairs: _Pairs, predictions: select.Arrays) -> NDArray[np.float64] | str:
     """(pairs, images) of 100 where the row alone is right, -100 where its base alone is; or why not."""
     rows, lacking = [], 0
     labels = None

@@ -43,7 +43,7 @@ def write(entries: Sequence[Entry], out: Path) -> list[Path]:
         entries: in the order of the index; names differ, files lie under ``out``.
         out: directory of the grids' own folders.
     """
-    every = pd.concat([entry.frame for entry in entries], ignore_index=True)
+    every = _told_apart(pd.concat([entry.frame for entry in entries], ignore_index=True))
     cells = [(entry, _cells(entry)) for entry in entries]
     tests, ranked = ranking.comparisons(every), ranking.ranks(tables.main(every))
     words: dict[str, Any] = {
@@ -66,6 +66,13 @@ def write(entries: Sequence[Entry], out: Path) -> list[Path]:
     for picture in words["pictures"]:
         page.replace(out / "figures" / f"{picture.name}.svg", picture.svg)
     return written
+
+
+def _told_apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of several grids: of one name but not of one method, they also bear the method's."""
+    methods = frame.groupby("variant")["method"].transform("nunique")
+    both = frame["variant"].astype(str) + " (" + frame["method"].astype(str) + ")"
+    return frame.assign(variant=frame["variant"].where(methods == 1, both))
 
 
 def _cells(entry: Entry) -> Table:
@@ -103,7 +110,7 @@ def _cells(entry: Entry) -> Table:
 
 
 def _place(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in ranking.CELL)
+    return tuple(str(row[name]) for name in select.CELL)
 
 
 def _markdown(words: Mapping[str, Any]) -> str:

@@ -10,8 +10,6 @@ import pandas as pd
 
 from reports import select
 
-_CELL = ("task", "teacher", "student", "teacher_digest")
-
 
 def front(table: pd.DataFrame) -> list[bool]:
     """Whether each row is Pareto-optimal in mean top-1 and cost among the rows of its cell.
@@ -30,10 +28,10 @@ def front(table: pd.DataFrame) -> list[bool]:
     cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         if _stands(row):
-            cells.setdefault(tuple(row[name] for name in _CELL), []).append(row)
+            cells.setdefault(tuple(row[name] for name in select.CELL), []).append(row)
     found = []
     for row in rows:
-        others = cells.get(tuple(row[name] for name in _CELL), [])
+        others = cells.get(tuple(row[name] for name in select.CELL), [])
         found.append(_stands(row) and len(others) > 1 and not any(_beats(other, row) for other in others))
     return found
 

@@ -21,8 +21,6 @@ _COLUMNS = (
     *("row", "against", "pairs", "asked", "cells", "top1_row", "top1_against", "difference", "half"),
     *("effect", "differing", "p", "p_smallest", "p_holm", "p_holm_smallest", "family", "verdict"),
 )
-#: a cell of a ranking: rows meet in it if they have the same student and the same teacher file
-CELL = ("task", "teacher", "student", "teacher_digest")
 _NAMED = ("task", "teacher", "student", "teacher_seed", "seed", "status", "top1", "data_digest")
 #: what two trials must share to be a pair: task, teacher, student, teacher file, data, teacher seed, seed
 _Unit = tuple[str, str, str, str, str, int, int]
@@ -61,16 +59,16 @@ def comparisons(frame: pd.DataFrame, family: Sequence[tuple[str, str]] | None = 
     Args:
         frame: one row a trial, as `harness.frames.frame` makes it.
         family: (row, the row it is measured against), which are then tested and nothing else; None for every
-            two rows that are data-free and no control.
+            two rows that are data-free, no control and not the same trials under two names.
 
     Returns:
         One row a comparison. ``pairs``: trials of equal seeds, teacher and data files, both done and not
-        stale, out of ``asked``, in ``cells`` cells (`CELL`); over them the means, ``difference`` (row minus
-        against, in points) and ``half`` of its 95 % t-interval; ``effect``, Hedges' g of the pairs
-        (`reports.significance.effect`); ``p`` of the signed-rank test, ``p_smallest`` that the ``differing``
-        pairs could give; ``p_holm`` over the ``family``: those comparisons that could reach 0.05 by
-        themselves (the others can reject nothing, Tarone 1990); ``p_holm_smallest`` if every one of
-        them came out as clear as it can. ``verdict``: "higher", "lower", "not shown at n = N",
+        stale, out of ``asked``, in ``cells`` cells (`reports.select.CELL`); over them the means,
+        ``difference`` (row minus against, in points) and ``half`` of its 95 % t-interval; ``effect``,
+        Hedges' g of the pairs (`reports.significance.effect`); ``p`` of the signed-rank test, ``p_smallest``
+        that the ``differing`` pairs could give; ``p_holm`` over the ``family``: those comparisons that could
+        reach 0.05 by themselves (the others can reject nothing, Tarone 1990); ``p_holm_smallest`` if every
+        one of them came out as clear as it can. ``verdict``: "higher", "lower", "not shown at n = N",
         "not testable at n = N", "equal in every pair", "no pair", or "ranks and mean disagree" where p is
         small and one large difference has turned the mean.
     """
@@ -78,7 +76,14 @@ def comparisons(frame: pd.DataFrame, family: Sequence[tuple[str, str]] | None = 
     names = _names(cells)
     values, asked = _units(cells, names)
     given = [c.flag("reference") or c.flag("control") for c in cells]
-    free = dict.fromkeys(name for name, g in zip(names, given, strict=True) if not g)
+    trials: dict[str, set[str]] = {}
+    for cell, name, g in zip(cells, names, given, strict=True):
+        if not g:
+            trials.setdefault(name, set()).update(cell.trials["id"])
+    rows_of: dict[tuple[str, ...], str] = {}
+    for name, ids in trials.items():  # the same trials under another name are no other row
+        rows_of.setdefault(tuple(sorted(ids)), name)
+    free = list(rows_of.values())
     chosen = combinations(free, 2) if family is None else dict.fromkeys(family)
     rows = [_compare(row, base, values, asked) for row, base in chosen]
     tested = [r for r in rows if r["p_smallest"] <= significance.ALPHA]
@@ -173,8 +178,8 @@ def ranks(table: pd.DataFrame) -> Ranking:
         table: of `reports.tables.main`; a row is ranked in a cell if it has a ``rank`` there.
 
     Returns:
-        Over the rows that are ranked in every cell. No test for fewer than three rows, or fewer cells than
-        could tell the first from the last (`reports.significance.cells_needed`).
+        Over the rows that are ranked in every cell and have trials of their own. No test for fewer than three
+        rows, or fewer cells than could tell the first from the last (`reports.significance.cells_needed`).
     """
     known = [r for r in select.records(table) if not (r["reference"] or r["control"])]
     cells = list(dict.fromkeys(_cell(r) for r in known if not math.isnan(r["rank"])))
@@ -183,12 +188,14 @@ def ranks(table: pd.DataFrame) -> Ranking:
         mine = found.setdefault(r["label"], {})
         if not math.isnan(r["rank"]):
             mine[_cell(r)] = r["top1"]
-    whole = [label for label, mine in found.items() if cells and len(mine) == len(cells)]
-    rest = {
+    twins = {label: {r["same_as"] for r in known if r["label"] == label} for label in found}
+    rest = {label: f"the same trials as {of}" for label, (of, *more) in twins.items() if of and not more}
+    rest |= {
         label: f"ranked in {len(mine)} of {len(cells)} cells"
         for label, mine in found.items()
-        if label not in whole
+        if label not in rest and len(mine) < len(cells)
     }
+    whole = [label for label in found if cells and label not in rest]
     if not whole:
         return Ranking((), (), tuple(cells), reason="no row is ranked in every cell", left_out=rest)
     test = significance.friedman(np.array([[found[label][cell] for label in whole] for cell in cells]))
@@ -203,7 +210,7 @@ def ranks(table: pd.DataFrame) -> Ranking:
 
 
 def _cell(row: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in CELL)
+    return tuple(str(row[name]) for name in select.CELL)
 
 
 def _too_few(rows: int, cells: int) -> str:

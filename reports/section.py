@@ -17,7 +17,6 @@ from reports import select
 from reports.blocks import DASH, Head, number
 from reports.tables import escape, narrow
 
-_PLACE = ("task", "teacher", "student")
 #: columns that hold words
 WORDS = ("where", "row", "measured against", "verdict", "not told apart from", "best")
 
@@ -112,7 +111,7 @@ def placed(
 
 def where(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Task, pair and teacher file of each row, as far as rows differ in them."""
-    pairs = [tuple(row[name] for name in _PLACE) for row in rows]
+    pairs = [tuple(row[name] for name in select.PAIR) for row in rows]
     files = {(pair, row["teacher_digest"]) for pair, row in zip(pairs, rows, strict=True)}
     said = []
     for pair, row in zip(pairs, rows, strict=True):

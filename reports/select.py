@@ -13,6 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+#: trial id -> arrays of one of its files, or None
+Arrays = Callable[[str], Mapping[str, NDArray[Any]] | None]
+PAIR = ("task", "teacher", "student")
+#: rows meet in a cell if they have the same student and the same teacher file
+CELL = (*PAIR, "teacher_digest")
 #: trials that agree in these may be averaged, given that teacher and data are the same files as well
 SAME = ("task", "teacher", "student", "variant", "method", "budget", "precision", "settings")
 _TEXTS = ("reason", "warnings", "unavailable", "settings", "stale", "teacher_digest", "data_digest")

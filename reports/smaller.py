@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 DATA = re.compile(r"data:image/png;base64,([^\"]*)")
+_TAG = re.compile(r"<[^>]+>")
 _USES = re.compile(r'(?:<use xlink:href="(#[^"]+)" x="[^"]+" y="[^"]+" style="([^"]+)"/>)+')
 
 
@@ -26,19 +27,26 @@ def smaller(svg: str) -> str:
     """
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     text = re.sub(r">\s+<", "><", text)
-    used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text))
+    used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', "".join(_TAG.findall(text))))
     kept = {name for pair in used for name in pair}
     names = {name: f"i{i}" for i, name in enumerate(sorted(kept))}
-    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{names[m[1]]}"' if m[1] in kept else "", text)
-    text = re.sub(r'(href="#|url\(#)([^")]+)', lambda m: m[1] + names[m[2]], text)
-    text = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", text)
-    text = re.sub(r' d="([^"]*)"', lambda m: f' d="{path(m[1])}"', text)
-    text = re.sub(
-        r' (x|y)="(-?\d+\.\d{3,})"', lambda m: f' {m[1]}="{_number(round(100 * float(m[2])))}"', text
-    )
+    text = in_tags(text, lambda tag: _tag(tag, names))
     text = re.sub(r"<g>\s*</g>|<g/>", "", text)
     text = _USES.sub(_shared, text)
     return DATA.sub(lambda m: _png(m[1]), text)
+
+
+def in_tags(svg: str, change: Callable[[str], str]) -> str:
+    """A document with its tags changed: what stands between them is somebody's text."""
+    return _TAG.sub(lambda m: change(m[0]), svg)
+
+
+def _tag(tag: str, names: Mapping[str, str]) -> str:
+    tag = re.sub(r' id="([^"]+)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", tag)
+    tag = re.sub(r'(href="#|url\(#)([^")]+)', lambda m: m[1] + names[m[2]], tag)
+    tag = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", tag)
+    tag = re.sub(r' d="([^"]*)"', lambda m: f' d="{path(m[1])}"', tag)
+    return re.sub(r'( [xy]=")(-?\d+\.\d{3,})', lambda m: m[1] + _number(round(100 * float(m[2]))), tag)
 
 
 def path(d: str) -> str:

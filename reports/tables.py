@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +23,6 @@ _FIRST = (
     *("method", "reference", "control", "budget", "precision", "seeds", "ran", "failed", "elsewhere", "rank"),
     *("control_top1", "below_control", "pareto"),
 )
-#: rows that agree in these are compared
-_PLACE = ("task", "teacher", "student", "teacher_digest")
 _TRAINING = ("top1_tail", "top1_mean", "top1_std", "top1_oracle")
 _COST = ("rounds", "student_updates", "flops", "seconds", "seconds_total", "peak_memory_mb")
 #: numbers of a frame that are no metric of the last point
@@ -71,7 +70,7 @@ def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFram
     table = pd.DataFrame(rows, columns=order)
     given = table["reference"].astype(bool) | table["control"].astype(bool)
     ranked = table[~given & (table["stale"] == "") & (table["ran"] == table["seeds"])]
-    places = ranked.groupby(list(_PLACE))["top1"].rank(method="min", ascending=False)
+    places = ranked.groupby(list(select.CELL))["top1"].rank(method="min", ascending=False)
     table = table.assign(rank=places.reindex(table.index).astype(float))
     return table.assign(**_against_controls(table), pareto=pareto.front(table))
 
@@ -82,11 +81,11 @@ def _against_controls(table: pd.DataFrame) -> dict[str, list[Any]]:
     rows = select.records(table)
     for row in rows:
         if row["control"] and not row["stale"] and not math.isnan(row["top1"]):
-            place = tuple(row[name] for name in _PLACE)
+            place = tuple(row[name] for name in select.CELL)
             best[place] = max(best.get(place, (-math.inf, "")), (row["top1"], row["label"]))
     tops, names = [], []
     for row in rows:
-        top1, name = best.get(tuple(row[name] for name in _PLACE), (math.nan, ""))
+        top1, name = best.get(tuple(row[name] for name in select.CELL), (math.nan, ""))
         tops.append(math.nan if math.isnan(row["rank"]) else top1)
         names.append(name if row["top1"] <= tops[-1] else "")
     return {"control_top1": tops, "below_control": names}
@@ -139,8 +138,9 @@ def _markdown(block: Block, heading: str) -> str:
 
 def escape(text: str) -> str:
     """Text that Markdown prints as it stands, inside a table too."""
-    for sign in "\\`*|[]":
+    for sign in "\\`*|[]~$":
         text = text.replace(sign, "\\" + sign)
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", text)  # inside a word it stands for itself
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

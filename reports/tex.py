@@ -163,9 +163,12 @@ def _float(
 
 
 def _line(cells: Sequence[str]) -> str:
-    # An opening bracket or star would be read as an argument of the row before.
-    text = " & ".join(cells)
-    return ("{}" if text[:1] in ("[", "*") else "") + text + r" \\"
+    return _guarded(" & ".join(cells)) + r" \\"
+
+
+def _guarded(line: str) -> str:
+    """A row whose opening bracket or star is not read as an argument of the row before."""
+    return ("{}" if line[:1] in ("[", "*") else "") + line
 
 
 def _stack(text: str, width: int, place: str = "t", side: str = "l") -> str:
@@ -173,4 +176,5 @@ def _stack(text: str, width: int, place: str = "t", side: str = "l") -> str:
     lines = [number(line) for line in narrow(text, width).split("\n")]
     if len(lines) == 1:
         return lines[0]
+    lines = [_guarded(line) for line in lines]
     return rf"\begin{{tabular}}[{place}]{{@{{}}{side}@{{}}}}" + r" \\ ".join(lines) + r"\end{tabular}"

@@ -556,6 +556,14 @@ class TestSmaller:
         assert used and used == set(ids) and len(ids) == len(set(ids))
         assert "<!--" not in text.replace("<!DOCTYPE", "") and "rotate(-0" not in text
 
+    @pytest.mark.parametrize(
+        "name", ['a d="M"', 'a id="y" b', 'x="1.23456"', "url(#p)", 'href="#p"', "#0072b2", 'y x="0.00001"']
+    )
+    def test_what_looks_like_a_tag_s_own_in_a_name_is_a_name(self, name):
+        bars = [charts.Bar(name, "method", interval([50.0, 60.0]), (50.0, 60.0))] * 2
+        text = canvas.svg(charts.bars(bars, styled(name), 99.0, 10.0), "p")
+        assert text.count(f">{name}<") == canvas.themed(text, "t").count(f">{name}<") == 2
+
     def test_text_and_places_stay(self):
         text = '<svg><g id="a">\n <text x="1.23456" y="-0.001">a  b</text>\n</g></svg>'
         assert smaller(text) == '<svg><g><text x="1.23" y="0">a  b</text></g></svg>'

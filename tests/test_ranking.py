@@ -223,6 +223,29 @@ class TestComparisons:
         assert list(back.columns) == list(found.columns) and back["p"][0] == 0.03125
 
 
+class TestTwins:
+    """The same trials under two names are one row of a ranking and of a family."""
+
+    def frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        alone = rows_over(4, a=(95.0,), b=(90.0,), c=(85.0,))
+        return alone, pd.concat([alone, alone[alone["variant"] == "a"].assign(variant="alias")])
+
+    def test_ranks_are_those_without_it(self):
+        few, more = (ranking.ranks(tables.main(frame)) for frame in self.frames())
+        assert more.left_out == {"alias": "the same trials as a"}
+        assert few.names == more.names == ("a", "b", "c") and few.mean_ranks == more.mean_ranks == (1, 2, 3)
+        assert few.cd == more.cd and few.p == more.p and few.groups == more.groups
+
+    def test_comparisons_are_those_without_it(self):
+        few, more = (ranking.comparisons(frame) for frame in self.frames())
+        assert list(zip(more["row"], more["against"], strict=True)) == [("a", "b"), ("a", "c"), ("b", "c")]
+        pd.testing.assert_frame_equal(few, more)
+
+    def test_who_is_asked_for_is_tested(self):
+        _, both = self.frames()
+        assert list(ranking.comparisons(both, [("alias", "b")])["row"]) == ["alias"]
+
+
 class TestRanks:
     def test_over_five_cells(self):
         frame = rows_over(5, a=(90.0,), b=(80.0,), c=(70.0,), d=(60.0,))

@@ -160,6 +160,16 @@ class TestSeveral:
         assert code == 2 and "Missing argument 'GRID'" in err
 
 
+def test_rows_of_one_name_and_two_methods_are_two_rows(world, dfkd):
+    text = GRID.format(tasks=("digits",), seeds=(0, 1, 2), note="n")  # trials that the first grid finished
+    for grid, method in (("own", "cpsc"), ("other", "dafl")):
+        row = f"{{'mine': ('{method}', {{}}), 'dfad': ('dfad', {{}})}}"
+        (world / f"{grid}.py").write_text(re.sub(r"variants=.*,", f"variants={row},", text))
+    dfkd("report", world / "own.py", world / "other.py", "--format", "csv")
+    marked = (world / "reports" / "index.md").read_text("utf-8")
+    assert "mine (cpsc)" in marked and "mine (dafl)" in marked and "dfad (" not in marked
+
+
 BIG = """
 from harness.config import Budget, Grid
 GRID = Grid(

@@ -494,6 +494,18 @@ class TestPage:
         assert "not run yet" in files["html"].read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("_x_ y_z __w", "\\_x\\_ y_z \\_\\_w"),
+        ("~~a~~ $b$", "\\~\\~a\\~\\~ \\$b\\$"),
+        ("wrn16_2 | <b>", "wrn16_2 \\| &lt;b&gt;"),
+    ],
+)
+def test_markdown_shows_a_name_as_it_stands(text, want):
+    assert tables.escape(text) == want
+
+
 class TestWarnings:
     def test_a_row_names_them_and_rows_that_share_one_share_its_note(self):
         both = "blur: soft; blur: softer; said by a plug-in"

@@ -28,6 +28,12 @@ NAMES = [
 ]  # fmt: skip
 
 
+def test_a_wrapped_line_is_no_argument_of_the_one_before():
+    # a bracket or star after \\\\ would be read as the space to leave there, or as "no page break"
+    text = tex._stack("cpsc with a rather long row name, [drop3] and more words", 34)
+    assert re.findall(r"\\\\ (\S+)", text) == ["{}[drop3]"]
+
+
 class TestEscape:
     @pytest.mark.parametrize(
         ("text", "want"),
