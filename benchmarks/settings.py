@@ -71,7 +71,7 @@ TRIED_MNIST = (
     "val stands, for both pairs (5,999 training images, which kd and scratch learn from as well; one seed; "
     "zskt and dfad had their own rate on the plain pair alone). cpsc had one try more, 0.02 with other alpha "
     "and beta. DAFL has its authors' settings for MNIST but for lr_g and the batch, which had twelve tries "
-    "of up to 2,700 rounds, looked at on val, and two long ones, looked at on test images, which were no better."
+    "of up to 2,700 rounds, looked at on val, and two long ones, looked at on test images and no better."
 )
 
 

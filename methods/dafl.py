@@ -22,9 +22,9 @@ it stands: a new student on the images of the last G alone got 89 % where the tr
 rates of G (0.005, 0.001), a G that comes to rest, and batches of 64, 256 and 512 were behind at equal time,
 one seed each; two runs that differ in rounding alone stayed several points apart over the 1,300 rounds
 compared. The authors' own rate and batch (0.2, 512) had 92.8 at round 4,061 and went blank a hundred rounds
-later. Five steps of S a round on batches of its own end at 92.6 after 45,000 updates. A teacher trained by Adam
-without weight decay (98.8 %) taught worse over 1,900 rounds. The same game written a second time, apart from
-this code, at 32 x 32 and with rate 0.2, had 75 after 500 rounds, where this file had 54 to 78.
+later. Five steps of S a round on batches of its own end at 92.6 after 45,000 updates. A teacher trained by
+Adam without weight decay (98.8 %) taught worse over 1,900 rounds. The same game written a second time, apart
+from this code, at 32 x 32 and with rate 0.2, had 75 after 500 rounds, where this file had 54 to 78.
 """
 
 from __future__ import annotations
