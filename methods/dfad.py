@@ -14,7 +14,8 @@ CIFAR-100 teacher was trained with CIFAR-10's constants; ours carries its own (`
 
 Seen: the mean over B x K makes the gradient on S K times smaller than that of a KL summed over classes. On
 digits, with schedule=cosine and one seed, 1,000 updates at lr_s = 0.1, lr_g = 3e-3 end at 36 % on val; at
-lr_s = 0.3, lr_g = 1e-3, beta1_g = 0.5 at 100 %. The three were not told apart.
+lr_s = 0.3, lr_g = 1e-3, beta1_g = 0.5 at 100 %. The three were not told apart. On test the second way ends at
+97.0, 95.7 and 56.7 for seeds 0, 1 and 2: the budget is too small, the third has its climb still before it.
 """
 
 from __future__ import annotations
