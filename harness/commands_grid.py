@@ -115,7 +115,7 @@ def _tell_unmeasured(chosen: Chosen, out: Path) -> None:
     """Say which of the grid's metrics finished trials lack: a grid that does not ask for them ran them."""
     if not chosen.grid.metrics:
         return
-    from harness.metrics.base import lacking
+    from harness.frames import lacking
     from harness.rundir import Dirs
 
     lack = [lacking(result, chosen.grid.metrics) for t in chosen.trials if (result := Dirs(out).result(t))]

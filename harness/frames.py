@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -35,6 +35,7 @@ PROVENANCE = {
 }
 POINT = ("round", "student_updates", "flops", "seconds", "top1", "agreement")
 _FIRST = ("top1", "agreement")
+_NOT_YET = "not measured yet: `dfkd measure` on this grid adds it"
 
 
 class Source(Protocol):
@@ -54,7 +55,10 @@ class Source(Protocol):
 
 
 def frame(
-    trials: Sequence[Trial], source: Source, stale: Callable[[Trial, Mapping[str, Any]], str] | None = None
+    trials: Sequence[Trial],
+    source: Source,
+    stale: Callable[[Trial, Mapping[str, Any]], str] | None = None,
+    asked: Sequence[str] = (),
 ) -> pd.DataFrame:
     """One row a trial, done or not, in the order given.
 
@@ -62,6 +66,7 @@ def frame(
         trials: what to look up.
         source: where.
         stale: (trial, its provenance) -> why the result no longer stands for today's teacher or data, or "".
+        asked: metrics that every trial should have, which those do not that ran for another grid.
 
     Returns:
         Identity (``id`` ... ``precision``), ``status``, ``reason``, one column a metric, ``top1_*`` over
@@ -73,7 +78,7 @@ def frame(
     """
     rows, metrics = [], set[str]()
     for trial in trials:
-        row, names = _row(trial, source, stale)
+        row, names = _row(trial, source, stale, asked)
         rows.append(row)
         metrics |= names
     ordered = [m for m in _FIRST if m in metrics] + sorted(metrics - set(_FIRST))
@@ -119,7 +124,10 @@ def curves(trials: Sequence[Trial], source: Source) -> pd.DataFrame:
 
 
 def _row(
-    trial: Trial, source: Source, stale: Callable[[Trial, Mapping[str, Any]], str] | None
+    trial: Trial,
+    source: Source,
+    stale: Callable[[Trial, Mapping[str, Any]], str] | None,
+    asked: Sequence[str],
 ) -> tuple[dict[str, Any], set[str]]:
     status = source.status(trial)
     result = source.result(trial) if status == "done" else None
@@ -146,7 +154,7 @@ def _row(
     if result is None:
         return row, set()
     metrics, provenance = result["metrics"], result.get("provenance", {})
-    unavailable = result.get("unavailable", {})
+    unavailable = result.get("unavailable", {}) | dict.fromkeys(lacking(result, asked), _NOT_YET)
     row |= _numbers(metrics)
     # MLflow keeps them as numbers of their own: a table of scalars asks for no curve there.
     row |= _numbers(result.get("training") or tops(source.curve(trial, ("top1",))))
@@ -158,6 +166,12 @@ def _row(
     row["unavailable"] = json.dumps(unavailable, sort_keys=True) if unavailable else ""
     row["stale"] = stale(trial, provenance) if stale else ""
     return row, set(_numbers(metrics)) | set(unavailable)
+
+
+def lacking(result: Mapping[str, Any], asked: Iterable[str]) -> list[str]:
+    """Which metrics a ``result.json`` says nothing about, no number and no reason."""
+    told = {*result.get("metrics", ()), *result.get("unavailable", ())}
+    return [m for m in asked if not any(k == m or k.startswith(f"{m}_") for k in told)]
 
 
 def _kinds(metrics: Sequence[str]) -> dict[str, Any]:

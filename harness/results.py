@@ -53,7 +53,7 @@ class Results:
         from harness.frames import frame
         from harness.stale import Staleness
 
-        return frame(self.trials, self.source, Staleness(self.teachers_dir))
+        return frame(self.trials, self.source, Staleness(self.teachers_dir), self.grid.metrics)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -71,6 +71,13 @@ class Results:
             self.frame, self.grid.contrasts, self.source.predictions
         )
         return found
+
+    @property
+    def family(self) -> list[tuple[str, str]] | None:
+        """(row, the row it is measured against), None for a grid that compares every two rows."""
+        if self.paired is None:
+            return None
+        return list(zip(self.paired["row"], self.paired["against"], strict=True))
 
     def text(self) -> str:
         """The main table for a terminal, and what `reports.findings` says beyond it."""
@@ -119,7 +126,9 @@ def index(made: Sequence[tuple[Results, Mapping[str, Path]]]) -> list[Path]:
     """
     page = importlib.import_module("reports.index")
     folder = Path(made[0][0].out) / "reports"
-    entries = [page.Entry(found.grid.name, found._note(), found.frame, files) for found, files in made]
+    entries = [
+        page.Entry(found.grid.name, found._note(), found.frame, files, found.family) for found, files in made
+    ]
     try:
         written: list[Path] = page.write(entries, folder)
     except OSError as error:

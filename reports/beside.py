@@ -11,6 +11,7 @@ import pandas as pd
 
 from reports import select
 from reports.blocks import Head, number
+from reports.published import Published
 from reports.section import Table, placed, signed, where
 from reports.verdicts import BUDGET, POINTS
 
@@ -20,9 +21,7 @@ _CAPTION = (
     f"to {100 * BUDGET:g} %. The verdict compares student/teacher ratios, since teachers differ: reproduced "
     f"is within the tolerance, which is half of our 95 % interval and no less than {POINTS:g} points."
 )
-_FOOTNOTES = (
-    "None of these has the task, pair, settings and budget of a whole row of ours: no gap and no verdict."
-)
+_FOOTNOTES = "None of these has a gap or a verdict: each says what is missing."
 _NOTHING = "Nothing is published with the task, pair and settings of any row: no gap and no verdict."
 _HEADS = (
     Head("row"),
@@ -37,12 +36,13 @@ _HEADS = (
 )
 
 
-def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
+def layout(found: pd.DataFrame, table: pd.DataFrame, known: Sequence[Published] = ()) -> list[Table]:
     """The section: a table of what has a gap, and below it every source and why others have none.
 
     Args:
         found: of `reports.verdicts.against`.
         table: of `reports.tables.main`, for the rows beside which nothing is published.
+        known: every published number; of them the gains that rows of the table could show.
     """
     rows = select.records(found)
     told = [r for r in rows if not math.isnan(r["gap"])]
@@ -68,6 +68,7 @@ def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
     caption = _CAPTION if body else _FOOTNOTES if rows else _NOTHING
     said = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
     said += _unpublished(rows, table) if rows else []
+    said += _gains(table, known)
     return [Table("Against published numbers", caption, heads, body, said)] if len(table) else []
 
 
@@ -88,6 +89,23 @@ def _unpublished(found: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> lis
         f"Nothing is published with the task, pair and settings of {who} ({'; '.join(where)}): no verdict."
         for who, where in lacking.items()
     ]
+
+
+def _gains(table: pd.DataFrame, known: Sequence[Published]) -> list[str]:
+    """Differences that somebody printed, where rows of the method and task differ in the setting it is of."""
+    said = []
+    rows = select.records(table)
+    for p in known:
+        if p.metric != "top1_gain":
+            continue
+        own = [r["settings"] for r in rows if (r["method"], r["task"]) == (p.method, p.task)]
+        values = [json.loads(text) if text else {} for text in own]
+        if any(len({str(each.get(name)) for each in values}) > 1 for name in p.settings):
+            pair = f"{p.teacher} → {p.student}" if p.pair == "stated" else "pair not stated"
+            parts = [f"{signed(p.value)} points, {p.source}, line {p.line} of published.csv", p.note]
+            parts.append("a footnote, no verdict")
+            said.append(f"{p.printed} on {p.task}, {pair}: {'; '.join(filter(None, parts))}")
+    return said
 
 
 def _note(row: Mapping[str, Any]) -> str:

@@ -200,6 +200,8 @@ def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
         marks.append(f"split: teacher file {row['teacher_digest'][:8] or 'unknown'} alone")
     if row["stale"]:
         marks.append(f"stale: {row['stale']}")
+    if over := _overshoot(row):
+        marks.append(over)
     if row["pareto"]:
         marks.append("Pareto-optimal")
     if row["climbing"]:
@@ -210,6 +212,15 @@ def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
         named.setdefault(name if colon and len(name) <= _NAME else "warning", []).append(warning)
     # rows that share a warning share its note
     return marks + [name + block.note("; ".join(said)) for name, said in named.items()]
+
+
+def _overshoot(row: dict[str, Any]) -> str:
+    """What a row spent beyond its budget, which ends with a whole round: a twentieth and more."""
+    amount, _, unit = str(row["budget"]).partition(":")
+    spent = row.get(unit, math.nan)
+    if not amount or not spent > 1.05 * float(amount):
+        return ""
+    return f"{100 * (spent / float(amount) - 1):.0f} % beyond the budget, to end a round"
 
 
 def _nothing(row: dict[str, Any]) -> str:

@@ -66,7 +66,7 @@ def find(
     beside_ours = verdicts.against(table, published)
     tests, ranked = ranking.comparisons(frame, family), ranking.ranks(table)
     sections = {
-        "published": beside.layout(beside_ours, table),
+        "published": beside.layout(beside_ours, table, published),
         "contrasts": [] if paired is None else section.layout(paired, table),
         "across": across.layout(ranked, tests),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,14 @@ class Entry:
         note: how its settings were found.
         frame: its trials, as `harness.frames.frame` makes it.
         files: kind -> file, as `reports.page.write` gave them.
+        family: (row, the row it is measured against) where the grid says what it compares, else None.
     """
 
     name: str
     note: str
     frame: pd.DataFrame
     files: Mapping[str, Path]
+    family: Sequence[tuple[str, str]] | None = None
 
 
 def write(entries: Sequence[Entry], out: Path) -> list[Path]:
@@ -43,9 +46,9 @@ def write(entries: Sequence[Entry], out: Path) -> list[Path]:
         entries: in the order of the index; names differ, files lie under ``out``.
         out: directory of the grids' own folders.
     """
-    every = _told_apart(pd.concat([entry.frame for entry in entries], ignore_index=True))
+    every, families = _together(entries)
     cells = [(entry, _cells(entry)) for entry in entries]
-    tests, ranked = ranking.comparisons(every), ranking.ranks(tables.main(every))
+    tests, ranked = ranking.comparisons(every, families), ranking.ranks(tables.main(every))
     words: dict[str, Any] = {
         "grids": [
             {
@@ -68,11 +71,39 @@ def write(entries: Sequence[Entry], out: Path) -> list[Path]:
     return written
 
 
-def _told_apart(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of several grids: of one name but not of one method, they also bear the method's."""
-    methods = frame.groupby("variant")["method"].transform("nunique")
-    both = frame["variant"].astype(str) + " (" + frame["method"].astype(str) + ")"
-    return frame.assign(variant=frame["variant"].where(methods == 1, both))
+def _together(entries: Sequence[Entry]) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """The rows of all grids, and which two of them are compared: what each grid compares, no more.
+
+    Rows of one name but not of one method also bear the method's.
+    """
+    every = pd.concat([entry.frame for entry in entries], ignore_index=True)
+    methods = every.groupby("variant")["method"].nunique()
+    several = set(methods.index[methods > 1])
+    both = every["variant"].astype(str) + " (" + every["method"].astype(str) + ")"
+    every = every.assign(variant=every["variant"].where(~every["variant"].isin(several), both))
+    cells = select.cells(every)
+    told = {_row(cell): name for cell, name in zip(cells, ranking.names(cells), strict=True)}
+    family: dict[tuple[str, str], None] = {}
+    first = 0
+    for entry in entries:
+        own = every.iloc[first : first + len(entry.frame)]
+        first += len(own)
+        mine = select.cells(own)
+        named = [told[_row(cell)] for cell in mine]
+        if entry.family is None:
+            pairs = ranking.every_two(mine, named)
+        else:
+            now: dict[str, dict[str, None]] = {}
+            for before, name in zip(select.cells(entry.frame), named, strict=True):
+                now.setdefault(str(before.trials["variant"].iloc[0]), {})[name] = None
+            declared = [(now.get(row, {}), now.get(base, {})) for row, base in entry.family]
+            pairs = [two for both_ends in declared for two in product(*both_ends)]
+        family |= dict.fromkeys(two for two in pairs if two[::-1] not in family)
+    return every, list(family)
+
+
+def _row(cell: select.Cell) -> tuple[str, ...]:
+    return tuple(str(cell.trials[name].iloc[0]) for name in select.SAME)
 
 
 def _cells(entry: Entry) -> Table:

@@ -110,6 +110,8 @@ def counts(frame: pd.DataFrame) -> str:
 def provenance(frame: pd.DataFrame) -> list[tuple[str, str]]:
     """What the results were made with: (what, values); several values each with their number of trials."""
     done = frame[frame["status"] == "done"].drop_duplicates("id")
+    if done.empty:
+        return [("results", "no trial finished")]
     facts = []
     for column in ("commit", "machine", "device", "threads", "precision", "torch", "python"):
         if column in done:

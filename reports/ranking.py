@@ -58,8 +58,8 @@ def comparisons(frame: pd.DataFrame, family: Sequence[tuple[str, str]] | None = 
 
     Args:
         frame: one row a trial, as `harness.frames.frame` makes it.
-        family: (row, the row it is measured against), which are then tested and nothing else; None for every
-            two rows that are data-free, no control and not the same trials under two names.
+        family: (row, the row it is measured against), which are then tested and nothing else; None for
+            `every_two`.
 
     Returns:
         One row a comparison. ``pairs``: trials of equal seeds, teacher and data files, both done and not
@@ -73,18 +73,9 @@ def comparisons(frame: pd.DataFrame, family: Sequence[tuple[str, str]] | None = 
         small and one large difference has turned the mean.
     """
     cells = select.cells(frame)
-    names = _names(cells)
-    values, asked = _units(cells, names)
-    given = [c.flag("reference") or c.flag("control") for c in cells]
-    trials: dict[str, set[str]] = {}
-    for cell, name, g in zip(cells, names, given, strict=True):
-        if not g:
-            trials.setdefault(name, set()).update(cell.trials["id"])
-    rows_of: dict[tuple[str, ...], str] = {}
-    for name, ids in trials.items():  # the same trials under another name are no other row
-        rows_of.setdefault(tuple(sorted(ids)), name)
-    free = list(rows_of.values())
-    chosen = combinations(free, 2) if family is None else dict.fromkeys(family)
+    named = names(cells)
+    values, asked = _units(cells, named)
+    chosen = every_two(cells, named) if family is None else dict.fromkeys(family)
     rows = [_compare(row, base, values, asked) for row, base in chosen]
     tested = [r for r in rows if r["p_smallest"] <= significance.ALPHA]
     for name, adjusted in (("p", "p_holm"), ("p_smallest", "p_holm_smallest")):
@@ -96,7 +87,19 @@ def comparisons(frame: pd.DataFrame, family: Sequence[tuple[str, str]] | None = 
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-def _names(cells: Sequence[select.Cell]) -> list[str]:
+def every_two(cells: Sequence[select.Cell], named: Sequence[str]) -> list[tuple[str, str]]:
+    """Every two rows that are data-free, no control and not the same trials under two names."""
+    trials: dict[str, set[str]] = {}
+    for cell, name in zip(cells, named, strict=True):
+        if not (cell.flag("reference") or cell.flag("control")):
+            trials.setdefault(name, set()).update(cell.trials["id"])
+    own: dict[tuple[str, ...], str] = {}
+    for name, ids in trials.items():
+        own.setdefault(tuple(sorted(ids)), name)
+    return list(combinations(own.values(), 2))
+
+
+def names(cells: Sequence[select.Cell]) -> list[str]:
     """Of each cell's row: the variant, or the label that tells it from another one of the same variant."""
     kinds: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for cell in cells:
@@ -108,12 +111,12 @@ def _names(cells: Sequence[select.Cell]) -> list[str]:
 
 
 def _units(
-    cells: Sequence[select.Cell], names: Sequence[str]
+    cells: Sequence[select.Cell], named: Sequence[str]
 ) -> tuple[dict[str, dict[_Unit, float]], dict[str, set[tuple[Any, ...]]]]:
     """Row -> its results by unit, and row -> (task, pair, seeds) it has a trial for, done or not."""
     values: dict[str, dict[_Unit, float]] = {}
     asked: dict[str, set[tuple[Any, ...]]] = {}
-    for cell, name in zip(cells, names, strict=True):
+    for cell, name in zip(cells, named, strict=True):
         mine, wanted = values.setdefault(name, {}), asked.setdefault(name, set())
         for t in select.records(cell.trials[[n for n in _NAMED if n in cell.trials]]):
             place = (str(t["task"]), str(t["teacher"]), str(t["student"]))
@@ -200,13 +203,13 @@ def ranks(table: pd.DataFrame) -> Ranking:
         return Ranking((), (), tuple(cells), reason="no row is ranked in every cell", left_out=rest)
     test = significance.friedman(np.array([[found[label][cell] for label in whole] for cell in cells]))
     order = sorted(range(len(whole)), key=lambda i: test.ranks[i])
-    names, means = tuple(whole[i] for i in order), tuple(test.ranks[i] for i in order)
+    ranked, means = tuple(whole[i] for i in order), tuple(test.ranks[i] for i in order)
     if reason := _too_few(len(whole), len(cells)):
-        return Ranking(names, means, tuple(cells), reason=reason, left_out=rest)
+        return Ranking(ranked, means, tuple(cells), reason=reason, left_out=rest)
     cd = significance.critical_difference(len(whole), len(cells))
     shown = test.p <= significance.ALPHA
     groups = _groups(means, cd) if shown else ((0, len(whole) - 1),)
-    return Ranking(names, means, tuple(cells), cd, groups, test.statistic, test.p, left_out=rest)
+    return Ranking(ranked, means, tuple(cells), cd, groups, test.statistic, test.p, left_out=rest)
 
 
 def _cell(row: dict[str, Any]) -> tuple[str, ...]:

@@ -79,7 +79,8 @@ def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
 _CAPTION = (
     "Top-1 at the last point, row minus the row it is measured against, over trials of equal seeds: ± half "
     "of the 95 % interval over seeds alone, then with the test images a sample too, which decides; below "
-    "resolution: another draw of test images would move the very same students by as much."
+    "resolution: another draw of test images would move the very same students by as much. "
+    "Each verdict stands alone; the tests over all cells are the ones corrected for their number."
 )
 
 

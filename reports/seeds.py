@@ -60,8 +60,8 @@ class Made:
 
     @property
     def trials(self) -> int:
-        """How many there are, done or not."""
-        return sum(len(row.lines) for row in self.rows)
+        """How many there are, done or not; those of two rows count once."""
+        return len({line[2] for row in self.rows for line in row.lines})
 
 
 def made(frame: pd.DataFrame) -> list[Made]:

@@ -16,9 +16,10 @@ from pytorch_fid import fid_score
 
 from harness.data import Split
 from harness.errors import DfkdError, Unavailable
+from harness.frames import lacking
 from harness.interface import Task
 from harness.metrics import base, coverage
-from harness.metrics.base import Evidence, Metric, all_metrics, chosen, evaluate, lacking
+from harness.metrics.base import Evidence, Metric, all_metrics, chosen, evaluate
 from harness.metrics.distance import frechet, frechet_features, inception_score, kid
 
 TASK = Task("toy", 1, 1, 2, ("ant", "bee", "cat", "dog"), (0.5,), (0.5,))

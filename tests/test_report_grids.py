@@ -170,6 +170,15 @@ def test_rows_of_one_name_and_two_methods_are_two_rows(world, dfkd):
     assert "mine (cpsc)" in marked and "mine (dafl)" in marked and "dfad (" not in marked
 
 
+def test_the_index_compares_what_each_grid_compares(world, dfkd):
+    text = GRID.format(tasks=("digits",), seeds=(0, 1, 2), note="n")  # trials that the first grid finished
+    (world / "every.py").write_text(text)  # dafl, dfad and cpsc, every two of them
+    (world / "one.py").write_text(text.replace("note=", "contrasts={'kd': 'noise'}, note="))
+    dfkd("report", world / "every.py", world / "one.py", "--format", "csv")
+    marked = (world / "reports" / "index.md").read_text("utf-8")
+    assert "4 comparisons: not testable at n = 3" in marked  # three of the one, one of the other
+
+
 BIG = """
 from harness.config import Budget, Grid
 GRID = Grid(

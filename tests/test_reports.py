@@ -506,6 +506,19 @@ def test_markdown_shows_a_name_as_it_stands(text, want):
     assert tables.escape(text) == want
 
 
+@pytest.mark.parametrize(
+    ("budget", "updates", "want"),
+    [
+        ("30:student_updates", 50.0, ["67 % beyond the budget, to end a round"]),
+        ("1000:student_updates", 1005.0, []),
+        ("20:rounds", 100.0, []),  # rounds are not told here
+    ],
+)
+def test_what_a_last_round_spends_beyond_the_budget(budget, updates, want):
+    (block,) = blocks(tables.main(pd.DataFrame(trials(90.0, budget=budget, student_updates=updates))))
+    assert [mark for mark in block.rows[0].marks if "beyond" in mark] == want
+
+
 class TestWarnings:
     def test_a_row_names_them_and_rows_that_share_one_share_its_note(self):
         both = "blur: soft; blur: softer; said by a plug-in"

@@ -188,6 +188,15 @@ def test_a_frame_holds_what_the_directory_says(tmp_path: Path) -> None:
     assert table["G/bn"].tolist()[:2] == [1.0, 0.5]
 
 
+def test_a_metric_that_a_grid_asks_for_and_a_trial_lacks_has_a_reason(tmp_path: Path) -> None:
+    trials = [make(s) for s in range(2)]
+    write(tmp_path, trials[0], 2)
+    got = frame(trials, Dirs(tmp_path), asked=("corruption", "fid", "top1"))
+    told = json.loads(got["unavailable"][0])
+    assert told.keys() == {"corruption", "fid_100_test"} and "`dfkd measure`" in told["corruption"]
+    assert math.isnan(got["corruption"][0]) and got["unavailable"][1] == ""
+
+
 def test_frames_of_nothing_have_their_columns(tmp_path: Path) -> None:
     for trials in ([], [make()]):
         assert {"id", "status", "top1_tail", "commit", "stale"} <= set(frame(trials, Dirs(tmp_path)).columns)

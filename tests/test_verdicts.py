@@ -287,6 +287,28 @@ class TestSection:
         ]
 
 
+class TestGains:
+    """A difference that somebody printed stands as a footnote where rows differ in what it is of."""
+
+    GAIN = replace(
+        CMI, metric="top1_gain", value=0.54, pair="unknown", printed="cr over none", source="table 5", line=6,
+        settings={"cr": "0.8"}, note="n",
+    )  # fmt: skip
+
+    def notes(self, *settings: str) -> list[str]:
+        rows = [row for i, s in enumerate(settings) for row in ours(93.0, 94.0, settings=s, variant=f"v{i}")]
+        table = tables.main(pd.DataFrame(rows))
+        return beside.layout(verdicts.against(table, (self.GAIN,)), table, (self.GAIN,))[0].notes
+
+    def test_two_values_of_the_setting(self):
+        (note,) = self.notes('{"cr": 0.8}', '{"cr": 0.0}')
+        want = "cr over none on cifar10, pair not stated: +0.54 points, table 5, line 6 of published.csv; n; "
+        assert note == want + "a footnote, no verdict"
+
+    def test_one_value_shows_no_difference(self):
+        assert self.notes('{"cr": 0.8}', '{"cr": 0.8, "lr_g": 1.0}') == []
+
+
 def test_csv_reads_back():
     import io
 

@@ -137,12 +137,6 @@ def chosen(asked: Iterable[str] = ()) -> list[str]:
     return list(dict.fromkeys([*(m.name for m in known.values() if not m.opt_in), *asked]))
 
 
-def lacking(result: Mapping[str, Any], asked: Iterable[str]) -> list[str]:
-    """Which opt-in metrics a ``result.json`` says nothing about, no number and no reason."""
-    told = {*result.get("metrics", ()), *result.get("unavailable", ())}
-    return [m for m in asked if not any(k == m or k.startswith(f"{m}_") for k in told)]
-
-
 def evaluate(
     ev: Evidence, names: Iterable[str] | None = None
 ) -> tuple[dict[str, float], dict[str, str], list[str]]:
