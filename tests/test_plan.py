@@ -83,9 +83,9 @@ def out(tmp_path):
     return tmp_path
 
 
-def make(out, todo, tools=None, workers=1, stale="", device="cpu"):
+def make(out, todo, tools=None, workers=1, stale="", room=None, device="cpu"):
     told = Known(out, out / "teachers", todo, device, False, tools or Tools())
-    return plan.make(todo, Dirs(out), out / "teachers", told, lambda *_: stale, workers)
+    return plan.make(todo, Dirs(out), out / "teachers", told, lambda *_: stale, workers, room or workers)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +220,21 @@ def test_neighbours_of_another_task_and_network_are_timed_by_themselves(out):
     assert tools.asked.count("crowding 3") == 4
 
 
+def test_a_trial_of_two_rows_counts_once_in_the_first(out):
+    todo = trials(seeds=(0, 1))
+    again = [t.model_copy(update={"label": "again"}) for t in todo]
+    found = make(out, todo + again)
+    assert [(r.label, r.counts, r.note) for r in found.rows] == [
+        ("kd", {"missing": 2}, ""),
+        ("again", {}, "same trials as kd"),
+    ]
+    # two trials of 32 seconds, not four
+    assert (found.seconds, found.share(found.rows[1]), found.bytes) == (4 + 64, 0, 2000)
+    more = trials(seeds=(2,))[0].model_copy(update={"label": "again"})
+    row = make(out, [*todo, *again, more]).rows[1]
+    assert (row.counts, row.note) == ({"missing": 1}, "shares trials with kd")
+
+
 def test_a_trial_half_done_costs_half(out):
     todo = trials(seeds=(0,), points=4)
     run = Run(out, todo[0])
@@ -276,6 +291,9 @@ def test_teachers_are_trained_first_and_once(tmp_path):
     assert found.seconds == 4 + 60 + 64
     assert found.bytes == 2 * 5000 + 4 * 1000
     assert [t.name for t in found.teachers] == ["wrn16_2 on digits seed 0", "wrn16_2 on digits seed 1"]
+    # teachers take all the room, whatever the workers; in one process all comes one after the other
+    assert make(tmp_path, todo, tools, workers=1, room=2).seconds == 4 + 60 + 4 * 32
+    assert make(tmp_path, todo, tools, workers=0, room=2).seconds == 4 + 2 * 60 + 4 * 32
     card(tmp_path / "teachers", todo[0], seconds=20.0)
     told = make(tmp_path, todo, tools).teachers
     assert [(t.seconds, t.source) for t in told] == [(20.0, "1 trained")]
@@ -318,6 +336,13 @@ def test_status_says_what_is_to_come(dfkd, out, grid, tools):
     assert told["total"]["counts"] == {"missing": 6}
     assert [row["hours"] for row in told["rows"]] == pytest.approx([96 / 3600] * 2)
     assert [row["source"] for row in told["rows"]] == ["dfkd bench"] * 2
+
+
+def test_status_names_a_row_with_the_trials_of_another(dfkd, out, grid, tools):
+    grid.write_text(grid.read_text().replace('"scratch": ("scratch", {})', '"again": ("kd", {})'))
+    status, text, err = dfkd("status", grid, "--plan", "--workers", "1", "--out", out)
+    assert status == 0, err
+    assert "same trials as kd" in text and "3 trials: 3 missing" in text
 
 
 def test_status_of_a_grid_that_is_done(dfkd, out, grid, tools):
