@@ -24,18 +24,18 @@ from torch import Tensor
 from harness import data, folder, teachers
 from harness.bench_book import Cost
 from harness.cards import Card
-from harness.compute import own_globals
+from harness.compute import own_globals, pick_device
 from harness.config import Recipe, Trial, seed_for
 from harness.data import Split, TaskData
 from harness.errors import DfkdError, Diverged, Skipped, Unavailable
-from harness.evaluate import how_many
+from harness.evaluate import how_many, logits_and_features
 from harness.interface import Method, Task, Terms
 from harness.metrics import fid
 from harness.metrics.base import STORED
 from harness.nets.base import build as build_net
 from harness.rundir import Run
 from harness.tasks import SIZES
-from harness.trial import Loop, build, finish, peak_memory, pools_of
+from harness.trial import Loop, build, finish, peak_memory, pools_of, reset_peak_memory
 
 #: settings in which the cost of a round is linear: of both halves, and of one
 _BATCHES = ("batch", "synthesis_batch")
@@ -67,6 +67,7 @@ def measure(trial: Trial, device: str = "cpu", seconds: float = 3.0, inception: 
         TemporaryDirectory(prefix="dfkd-") as scratch,
     ):
         small = _affordable(trial, device, seconds, Path(scratch) / "try")
+        reset_peak_memory(pick_device(device))
         began = time.perf_counter()
         loop = _loop(trial, small, device, Path(scratch))
         cost = {"start": time.perf_counter() - began}
@@ -81,6 +82,7 @@ def measure(trial: Trial, device: str = "cpu", seconds: float = 3.0, inception: 
         cost["start"] += extra
         cut = any(small[k] < trial.settings[k] for k in _BATCHES if k in small)
         memory = None if cut else peak_memory(loop.compute.device)
+        cost["start"] += _teachers_look(loop, trial)
         cost |= _looks(loop, trial) | _pools(loop.method, trial, small, ran + more)
         cost |= _end(loop, trial, seconds, inception)
         return Cost(
@@ -127,7 +129,7 @@ def teaching(
         took = step(few) * whole / few
         if few < whole and _ROUNDS * took < 2 * seconds:
             took = step(whole)
-        return took * n_train / whole * recipe.epochs
+        return took * max(1, n_train // whole) * recipe.epochs  # as `harness.teachers.fit` does
 
 
 class _Enough(Exception):
@@ -316,9 +318,16 @@ def _timed(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def _looks(loop: Loop, trial: Trial) -> dict[str, float]:
-    """Seconds of a point; the teacher's look at the test images comes to as much again, at the start."""
+    """Seconds of a point: the student's look at the test images."""
     times = [_timed(lambda: loop.examiner(loop.method.S), loop.compute.device) for _ in range(3)]
     return {"look": min(times) * sizes(trial.task)[1] / len(loop.job.data.test)}
+
+
+def _teachers_look(loop: Loop, trial: Trial) -> float:
+    """Seconds of the teacher's look at the test images beyond those it saw when the loop was made."""
+    teacher, test = loop.job.problem.teacher, loop.job.data.test
+    took = _timed(lambda: logits_and_features(teacher, test, loop.compute), loop.compute.device)
+    return took * (sizes(trial.task)[1] / len(test) - 1)
 
 
 def _end(loop: Loop, trial: Trial, seconds: float, inception: Path | None) -> dict[str, float]:
@@ -336,9 +345,10 @@ def _end(loop: Loop, trial: Trial, seconds: float, inception: Path | None) -> di
     ending(64)
     few, more = ending(64), ending(192)
     each = max(0.0, more - few) / 128
-    took, drawn = few + each * (STORED - 64), 192
+    wanted = how_many(inception, sizes(trial.task)[1])
+    took, drawn = few + each * (wanted - 64), 192
     if took < seconds:
-        took, drawn = ending(STORED), STORED
+        took, drawn = ending(wanted), STORED  # of more than these none is kept
     path = loop.run.path
     own = {"samples.npz": STORED / drawn, "predictions.npz": sizes(trial.task)[1] / len(loop.job.data.test)}
     held = sum(

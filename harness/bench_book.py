@@ -37,7 +37,8 @@ class Cost(Frozen):
         finish: seconds after the last round: images, metrics, files.
         bytes: what a finished trial leaves on disk, but for its pool of images.
         pool: bytes that a round adds to what is left of the pool; pool_most: never more than this.
-        memory: MiB at most while rounds ran; None where a smaller batch was timed.
+        memory: MiB, of the GPU's allocator at most, or on the CPU the resident set after the rounds; None
+            where a smaller batch was timed.
         timed: share of the trial's own round that was timed; the rest is scaled from there.
     """
 

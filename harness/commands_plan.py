@@ -115,7 +115,7 @@ def show_plan(
     tools = Tools("cuda" if gpus_per_trial else "cpu", inception)
     known = Known(out, teachers, chosen.trials, device, weights_file(inception) is not None, tools)
     at_a_time = room if workers is None else min(workers, room)
-    found = plan.make(chosen.trials, Dirs(out), teachers, known, Staleness(teachers), at_a_time)
+    found = plan.make(chosen.trials, Dirs(out), teachers, known, Staleness(teachers), at_a_time, room)
     if as_json:
         printing.dump(_plain(found))
         return

@@ -133,7 +133,8 @@ class Known:
         """How many times longer a trial takes beside the others than alone."""
         if workers < 2:
             return 1.0
-        of = {"what": "crowding", "workers": workers, **place(self.device, trial.cpus)}
+        of = {"what": "crowding", "workers": workers, "task": trial.task, "student": trial.student}
+        of |= {"precision": trial.precision, **place(self.device, trial.cpus)}
         return self._number(of, lambda: self.tools.crowding(trial, workers))[0]
 
     def start(self, ray: bool) -> float:
@@ -166,12 +167,12 @@ def _median(costs: Sequence[Cost]) -> Cost:
 
 def _finished(out: Path, trials: Sequence[Trial], device: str) -> dict[str, list[tuple[Cost, int]]]:
     """Kind and points -> cost of a round on average and rounds, of each trial finished on this machine."""
-    wanted = {(t.method, t.task, t.teacher, t.student) for t in trials}
+    wanted = {_like(t.model_dump()) for t in trials}
     found: list[tuple[Trial, dict[str, Any], Path]] = []
     for path in sorted((Path(out) / "trials").glob("*/result.json")):
         with suppress(OSError, ValueError, KeyError, TypeError):
             told = json.loads(path.with_name("trial.json").read_bytes())
-            if tuple(told[k] for k in ("method", "task", "teacher", "student")) not in wanted:
+            if _like(told) not in wanted:
                 continue
             trial = Trial.model_validate({k: v for k, v in told.items() if k != "id"})
             if result := Kept(path.parent).result():
@@ -182,6 +183,8 @@ def _finished(out: Path, trials: Sequence[Trial], device: str) -> dict[str, list
         with suppress(KeyError, TypeError, ZeroDivisionError):
             if _here(trial, result["provenance"], device):
                 spend, took = result["spend"], result["cost"]
+                if took["seconds_total"] < took["seconds"]:
+                    continue  # resumed after a kill: the total is of its last part alone
                 rounds = int(spend["rounds"])
                 cost = Cost(
                     seconds=took["seconds"] / rounds,
@@ -196,12 +199,17 @@ def _finished(out: Path, trials: Sequence[Trial], device: str) -> dict[str, list
     return told_by
 
 
+def _like(told: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a finished trial has in common with those it tells of; other settings are another version's."""
+    same = ("method", "method_version", "task", "teacher", "student")
+    return *(told[k] for k in same), frozenset(told["settings"])
+
+
 def _here(trial: Trial, seen: Mapping[str, Any], device: str) -> bool:
-    """Whether a result was made on this machine, with these threads and this torch."""
-    now = place(str(seen["device"]).partition(":")[0], int(seen["threads"]))
-    then = now | {"torch": str(seen["torch"]).partition("+")[0], "threads": trial.cpus}
-    kind = "cpu" if device == "cpu" else "cuda"
-    return seen["machine"] == machine() and now == then and now["device"] == kind
+    """Whether a result was made on this machine and this GPU, with these threads and this torch."""
+    where = "cpu" if seen["device"] == "cpu" else seen.get("gpu")
+    then = {"device": where, "torch": str(seen["torch"]).partition("+")[0], "threads": int(seen["threads"])}
+    return seen["machine"] == machine() and then == place(device, trial.cpus)
 
 
 def _fid(result: Mapping[str, Any]) -> tuple[bool, ...]:

@@ -19,6 +19,8 @@ from harness.rundir import Dirs
 STANDS = ("done", "stale", "running", "partial", "missing", "failed", "skipped")
 #: (trial, provenance of its result) -> why it is stale, or an empty text
 Stale = Callable[[Trial, Mapping[str, Any]], str]
+#: label, task, teacher and student: a row of the plan
+_Cell = tuple[str, str, str, str]
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Row:
         jobs: seconds still to come of each trial beside the others; None where nothing tells.
         bytes: still to come on disk.
         source: who told.
-        note: why trials are skipped, or why nothing tells.
+        note: why trials are skipped, why nothing tells, or which earlier row has the same trials.
     """
 
     label: str
@@ -61,12 +63,14 @@ class Plan:
         rows: of the grid, in its order.
         teachers: that have to be trained.
         workers: trials at a time.
+        room: teachers at a time.
         start: seconds in which neither a trial nor a teacher runs.
     """
 
     rows: list[Row]
     teachers: list[Lesson]
     workers: int
+    room: int
     start: float
 
     @property
@@ -74,7 +78,7 @@ class Plan:
         """Of the wall clock until all is done; rows of which nothing tells are left out."""
         trials = [job for row in self.rows for job in row.jobs or ()]
         lessons = (lesson.seconds for lesson in self.teachers)
-        return self.start + makespan(lessons, self.workers) + makespan(trials, self.workers)
+        return self.start + makespan(lessons, self.room) + makespan(trials, self.workers)
 
     @property
     def bytes(self) -> float:
@@ -98,9 +102,9 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 
 def make(
-    trials: Sequence[Trial], dirs: Dirs, teachers: Path, known: Known, stale: Stale, workers: int
+    trials: Sequence[Trial], dirs: Dirs, teachers: Path, known: Known, stale: Stale, workers: int, room: int
 ) -> Plan:
-    """The plan for a grid's trials.
+    """The plan for a grid's trials; one that several rows share belongs to the first of them.
 
     Args:
         trials: of the grid.
@@ -109,16 +113,23 @@ def make(
         known: of their cost.
         stale: tells a result that no longer stands.
         workers: trials at a time as far as there are so many; 0: in one process without Ray.
+        room: jobs that fit at a time; Ray trains as many teachers, whatever the workers.
     """
-    stands = list(_standing(trials, dirs, stale))
+    cells: dict[_Cell, list[tuple[Trial, str, float]]] = {_cell(t): [] for t in trials}
+    firsts: dict[str, Trial] = {}
+    shared: dict[_Cell, str] = {}
+    for t in trials:
+        first = _cell(firsts.setdefault(t.id, t))
+        if first != _cell(t):
+            shared.setdefault(_cell(t), first[0])
+    stands = list(_standing(firsts.values(), dirs, stale))
     open_ = sum(share > 0 for _, _, share in stands)
     at_once = max(1, min(workers, open_))
-    cells: dict[tuple[str, str, str, str], list[tuple[Trial, str, float]]] = {}
     for each in stands:
-        t = each[0]
-        cells.setdefault((t.label or t.method, t.task, t.teacher, t.student), []).append(each)
+        cells[_cell(each[0])].append(each)
     rows, runnable = list[Row](), list[Trial]()
-    for (label, task, teacher, student), found in cells.items():
+    for cell, found in cells.items():
+        label, task, teacher, student = cell
         counted = Counter(stand for _, stand, _ in found)
         row = Row(label, task, (teacher, student), {s: counted[s] for s in STANDS if counted[s]}, [])
         row.note = next(
@@ -128,6 +139,8 @@ def make(
         to_come = [(t, share) for t, _, share in found if share > 0]
         if to_come:
             _estimate(row, to_come, known, at_once)
+        if not row.note and cell in shared:
+            row.note = f"{'shares' if found else 'same'} trials {'with' if found else 'as'} {shared[cell]}"
         if row.jobs:
             runnable += [t for t, _ in to_come]
         rows.append(row)
@@ -135,13 +148,18 @@ def make(
         rows=rows,
         teachers=[_lesson(t, known) for t in _untaught(runnable, teachers)],
         workers=at_once,
+        room=room if workers else 1,
         start=known.start(workers > 0) if runnable else 0.0,
     )
 
 
-def _standing(trials: Sequence[Trial], dirs: Dirs, stale: Stale) -> Iterator[tuple[Trial, str, float]]:
-    """Each trial once, where it stands, and the share of it that is still to come."""
-    for trial in {t.id: t for t in trials}.values():
+def _cell(trial: Trial) -> _Cell:
+    return trial.label or trial.method, trial.task, trial.teacher, trial.student
+
+
+def _standing(trials: Iterable[Trial], dirs: Dirs, stale: Stale) -> Iterator[tuple[Trial, str, float]]:
+    """Each trial, where it stands, and the share of it that is still to come."""
+    for trial in trials:
         run = dirs.run(trial)
         stands: str = run.status()
         share = 1.0 if stands == "missing" else 0.0

@@ -279,6 +279,7 @@ def run_trial(
         arguments["scratch"] = pools_of(run)
         loaded = data.load(trial.task, data_root)
         run.prepare()
+        reset_peak_memory(pick_device(device))
         try:
             loop = Loop(build(trial, loaded=loaded, **arguments), run, on_point)
         except Interrupted as error:
@@ -378,19 +379,28 @@ def save_atomic(state: Any, path: Path) -> None:
         new.unlink(missing_ok=True)
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget what earlier work of this process took on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.init()  # before the first use there is nothing to reset, and torch refuses
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory(device: torch.device) -> float:
-    """MiB: of the GPU's allocator, or this process's resident set now."""
+    """MiB: the GPU allocator's most since `reset_peak_memory`, or this process's resident set now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return float(psutil.Process().memory_info().rss) / 2**20
 
 
 def _provenance(loop: Loop) -> dict[str, Any]:
-    return {
+    device = loop.compute.device
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return gpu | {
         "teacher_digest": loop.job.card.digest,
         "teacher_top1": loop.job.card.top1,
         "data_digest": loop.job.data.digest,
-        "device": str(loop.compute.device),
+        "device": str(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness import bench, bench_machine, costs, data
 from harness.bench_book import Book, Cost, Number, kinds
 from harness.config import Budget, Grid
 from harness.errors import DfkdError, Skipped
+from harness.trial import reset_peak_memory
 
 PAIR = ("wrn16_2", "wrn16_1")
 #: 4 rounds of warm-up of half a second and 0.2 GFLOP, then rounds of 2 seconds, 1 GFLOP and 5 updates
@@ -158,22 +160,68 @@ def test_a_method_that_cannot_run_there_says_why():
         bench.measure(trial("cpsc", task="mnist", pair=("lenet5", "lenet5_half")))
 
 
-def test_a_teacher_takes_its_epochs_of_its_steps(monkeypatch):
-    one = trial()
-    recipe = one.recipe.model_copy(update={"batch": 16})
-
+@pytest.mark.parametrize(("batch", "steps"), [(16, 56), (512, 1), (4096, 1)])
+def test_a_teacher_takes_its_epochs_of_its_steps(monkeypatch, batch, steps):
+    """Of 898 images: 56 batches of 16 and 2 images over, one of 512 and 386 over, one of all."""
+    recipe = trial().recipe.model_copy(update={"batch": batch, "epochs": 40})
     now = 0.0
 
     def fit(found, net, recipe, seed, device, on_epoch):
         nonlocal now
-        for epoch in range(recipe.epochs):  # of one step of 16 images
-            now += 0.25
+        for epoch in range(recipe.epochs):  # of one step, a 64th of a second for each image
+            now += recipe.batch / 64
             on_epoch(epoch, recipe.epochs, 0.0)
 
     monkeypatch.setattr(bench.teachers, "fit", fit)
     monkeypatch.setattr(bench.time, "perf_counter", lambda: now)
-    # 898 images are 56.125 batches of 16, 40 epochs
-    assert bench.teaching("digits", "wrn16_2", recipe, 1) == pytest.approx(56.125 / 4 * 40)
+    step = min(batch, 898) / 64
+    assert bench.teaching("digits", "wrn16_2", recipe, 1) == pytest.approx(step * steps * 40)
+
+
+def test_a_teachers_epoch_leaves_out_what_fills_no_batch(monkeypatch):
+    """The 1 of (512, 1) above, as the training itself does it."""
+    taken = []
+    real = bench.teachers.Loader.batch
+    monkeypatch.setattr(bench.teachers.Loader, "batch", lambda self, n: taken.append(n) or real(self, n))
+    images = bench.noise(data.describe("digits"), 898)
+    found = data.TaskData(data.describe("digits"), images, images, images, "")
+    recipe = trial().recipe.model_copy(update={"batch": 512, "epochs": 2, "lr": 1e-6})
+    bench.teachers.fit(found, "wrn16_1", recipe, 0, torch.device("cpu"), None)
+    assert taken == [512, 512]
+
+
+def test_the_test_images_of_the_task_are_looked_at_and_as_many_drawn(monkeypatch, tmp_path):
+    one, now = trial("kd", task="cifar10"), 0.0
+
+    def look(*_):
+        nonlocal now
+        now += 1.0
+
+    def finish(loop, inception, data_root, images):
+        nonlocal now
+        now += images / 100
+
+    loop = bench._loop(one, {}, "cpu", tmp_path)
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(bench, "finish", finish)
+    monkeypatch.setattr(bench, "logits_and_features", look)
+    # a second for 512 images, which were looked at already, of 10,000
+    assert bench._teachers_look(loop, one) == pytest.approx(10_000 / 512 - 1)
+    weights = tmp_path / "inception"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no weights here"))
+    for seconds in (0.0, 1000.0):  # extrapolated, and all of it timed
+        assert bench._end(loop, one, seconds, weights)["finish"] == pytest.approx(100)
+        assert bench._end(loop, one, seconds, None)["finish"] == pytest.approx(20)
+
+
+def test_memory_is_of_this_work_alone(monkeypatch):
+    reset = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
+    reset_peak_memory(torch.device("cpu"))
+    assert reset == []
+    reset_peak_memory(torch.device("cuda:0"))
+    assert reset == [torch.device("cuda:0")]
 
 
 @pytest.mark.parametrize(("together", "factor"), [(["0.3", "0.5"], 2.0), (["0.1", "0.1"], 1.0)])

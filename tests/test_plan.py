@@ -5,7 +5,7 @@ import json
 import pytest
 
 from harness import known, plan
-from harness.bench_book import Book, Cost, kinds
+from harness.bench_book import Book, Cost, place
 from harness.cards import Card, path_of
 from harness.config import Budget, Grid
 from harness.errors import DfkdError, Skipped
@@ -72,7 +72,7 @@ def finished(out, trial, **provenance):
     finish(out, [trial])
     path = Run(out, trial).path / "result.json"
     result = json.loads(path.read_text())
-    torch = kinds([trial], "cpu", False)[trial.id]["torch"]
+    torch = place("cpu", 1)["torch"]
     result["provenance"] |= {"machine": machine(), "torch": f"{torch}+cpu"} | provenance
     path.write_text(json.dumps(result))
 
@@ -83,9 +83,9 @@ def out(tmp_path):
     return tmp_path
 
 
-def make(out, todo, tools=None, workers=1, stale=""):
-    told = Known(out, out / "teachers", todo, "cpu", False, tools or Tools())
-    return plan.make(todo, Dirs(out), out / "teachers", told, lambda *_: stale, workers)
+def make(out, todo, tools=None, workers=1, stale="", room=None, device="cpu"):
+    told = Known(out, out / "teachers", todo, device, False, tools or Tools())
+    return plan.make(todo, Dirs(out), out / "teachers", told, lambda *_: stale, workers, room or workers)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,37 @@ def test_a_finished_trial_tells_of_another_budget(out):
 
 
 @pytest.mark.parametrize(
+    ("ran_on", "source"),
+    [("NVIDIA H100", "1 finished trial"), ("NVIDIA A100", "measured now"), (None, "measured now")],
+)
+def test_a_trial_finished_on_another_gpu_tells_nothing(out, ran_on, source):
+    todo = trials(budget="1000:rounds")
+    finished(out, todo[0], device="cuda", **({"gpu": ran_on} if ran_on else {}))
+    assert make(out, todo, device="NVIDIA H100").rows[0].source == source
+
+
+def test_a_trial_that_was_resumed_tells_nothing(out):
+    todo = trials(budget="1000:rounds")
+    finished(out, todo[0])
+    path = Run(out, todo[0]).path / "result.json"
+    result = json.loads(path.read_text())
+    result["cost"] |= {"seconds": 70, "seconds_total": 15}  # the last part alone
+    path.write_text(json.dumps(result))
+    assert make(out, todo).rows[0].source == "measured now"
+
+
+@pytest.mark.parametrize("changed", [{"settings": {"gone": 1.0}}, {"method_version": 99}])
+def test_a_trial_of_another_version_of_the_method_tells_nothing(out, changed):
+    todo = trials(budget="1000:rounds")
+    old = todo[0].model_copy(update=changed)
+    if settings := changed.get("settings"):
+        old = todo[0].model_copy(update={"settings": todo[0].settings | settings})
+    finished(out, old)
+    found = make(out, todo)
+    assert (found.rows[0].source, found.rows[0].counts) == ("measured now", {"missing": 3})
+
+
+@pytest.mark.parametrize(
     "other", [{"machine": "another"}, {"torch": "1.0"}, {"device": "cuda"}, {"threads": 2}]
 )
 def test_a_trial_finished_elsewhere_tells_nothing(out, other):
@@ -177,6 +208,31 @@ def test_neighbours_slow_what_was_measured_alone(out):
     again = Tools(crowd=1.5)  # what finished had its neighbours
     assert make(out, todo, again, workers=2).seconds == pytest.approx(4 + 0.07 * 10 + 10)
     assert again.asked == []
+
+
+def test_neighbours_of_another_task_and_network_are_timed_by_themselves(out):
+    todo, tools = trials(), Tools()
+    make(out, todo, tools, workers=3)
+    for other in ({"task": "digits16"}, {"student": "wrn16_2"}, {"precision": "bf16"}):
+        make(out, [t.model_copy(update=other) for t in todo], tools, workers=3)
+    assert tools.asked.count("crowding 3") == 4
+    make(out, todo, tools, workers=3)  # from the book
+    assert tools.asked.count("crowding 3") == 4
+
+
+def test_a_trial_of_two_rows_counts_once_in_the_first(out):
+    todo = trials(seeds=(0, 1))
+    again = [t.model_copy(update={"label": "again"}) for t in todo]
+    found = make(out, todo + again)
+    assert [(r.label, r.counts, r.note) for r in found.rows] == [
+        ("kd", {"missing": 2}, ""),
+        ("again", {}, "same trials as kd"),
+    ]
+    # two trials of 32 seconds, not four
+    assert (found.seconds, found.share(found.rows[1]), found.bytes) == (4 + 64, 0, 2000)
+    more = trials(seeds=(2,))[0].model_copy(update={"label": "again"})
+    row = make(out, [*todo, *again, more]).rows[1]
+    assert (row.counts, row.note) == ({"missing": 1}, "shares trials with kd")
 
 
 def test_a_trial_half_done_costs_half(out):
@@ -235,6 +291,9 @@ def test_teachers_are_trained_first_and_once(tmp_path):
     assert found.seconds == 4 + 60 + 64
     assert found.bytes == 2 * 5000 + 4 * 1000
     assert [t.name for t in found.teachers] == ["wrn16_2 on digits seed 0", "wrn16_2 on digits seed 1"]
+    # teachers take all the room, whatever the workers; in one process all comes one after the other
+    assert make(tmp_path, todo, tools, workers=1, room=2).seconds == 4 + 60 + 4 * 32
+    assert make(tmp_path, todo, tools, workers=0, room=2).seconds == 4 + 2 * 60 + 4 * 32
     card(tmp_path / "teachers", todo[0], seconds=20.0)
     told = make(tmp_path, todo, tools).teachers
     assert [(t.seconds, t.source) for t in told] == [(20.0, "1 trained")]
@@ -277,6 +336,13 @@ def test_status_says_what_is_to_come(dfkd, out, grid, tools):
     assert told["total"]["counts"] == {"missing": 6}
     assert [row["hours"] for row in told["rows"]] == pytest.approx([96 / 3600] * 2)
     assert [row["source"] for row in told["rows"]] == ["dfkd bench"] * 2
+
+
+def test_status_names_a_row_with_the_trials_of_another(dfkd, out, grid, tools):
+    grid.write_text(grid.read_text().replace('"scratch": ("scratch", {})', '"again": ("kd", {})'))
+    status, text, err = dfkd("status", grid, "--plan", "--workers", "1", "--out", out)
+    assert status == 0, err
+    assert "same trials as kd" in text and "3 trials: 3 missing" in text
 
 
 def test_status_of_a_grid_that_is_done(dfkd, out, grid, tools):
