@@ -181,6 +181,8 @@ def _print(found: Plan) -> None:
     hours, size = printing.cell(_hours(total["hours"])), f"{total['disk_bytes'] / 1e6:.3g} MB"
     some = total["hours"] or unknown
     print(f"to come: {hours} h with {many}, {size} on disk" if some else "nothing is to come")
+    if total["hours"]:
+        print(f"of it {found.start:.0f} s before and after the trials")
     if unknown:
         print(f"without {', '.join(unknown)}: what they will take is not known")
     if stands.get("failed") or stands.get("skipped"):
