@@ -94,8 +94,11 @@ def bars(rows: Sequence[Bar], styles: Mapping[str, Style], teacher: float, chanc
                 markeredgecolor=colour, markeredgewidth=0.9 if few else 0, alpha=1 if few else 0.4,
                 zorder=5 if few else 3,
             )  # fmt: skip
+            text = f"{row.top1.mean:.2f}"
+            if not math.isnan(row.top1.half):  # the close-up may cut the interval: here it is whole
+                text += f" ± {row.top1.half:.2f}"
             axes[-1].annotate(
-                f"{row.top1.mean:.2f}", (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8.5,
+                text, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8.5,
                 annotation_clip=False,
             )  # fmt: skip
         axes[0].set_xlim(0, 100)

@@ -53,8 +53,8 @@ def confusion(place: Place, predictions: Arrays) -> Iterator[Picture]:
     )
     if by == "y":
         caption += " These trials did not store the teacher's decisions: lines are the true classes."
-    if len(place.cells) > len(found):
-        caption += f" The {len(found)} best rows of {len(place.cells)}." if len(found) > 1 else ""
+    if (every := len(ranked(place))) > len(found) > 1:
+        caption += f" The {len(found)} best data-free rows of {every}."
     figure = maps.confusion(panels, rows)
     yield place.picture("confusion", title, caption, figure)
 
@@ -86,14 +86,19 @@ def clouds(places: Sequence[Place], samples: Arrays) -> Picture | None:
     ordered = sorted(places, key=lambda place: not embedding(place))  # stable
     for place in ordered:
         chosen = embedding(place) or ranked(place)
-        found = []
+        held = []
         for cell in chosen:
             ids = [str(i) for i in cell.done.sort_values("seed")["id"]]
             arrays = next((a for id in ids[:1] if (a := samples(id)) is not None and "h" in a), None)
-            if arrays is None or not len(arrays["h"]):
-                continue
-            k = int(select.labels(arrays).max()) + 1 if math.isnan(place.classes) else int(place.classes)
-            wanted = np.unique(np.round(np.linspace(0, k - 1, min(k, len(CLASSES)))).astype(np.int64))
+            if arrays is not None and len(arrays["h"]):
+                held.append((cell, arrays))
+            if len(held) == ROWS:
+                break
+        seen = max((int(select.labels(arrays).max()) + 1 for _, arrays in held), default=0)
+        k = seen if math.isnan(place.classes) else int(place.classes)
+        wanted = np.unique(np.round(np.linspace(0, k - 1, min(k, len(CLASSES)))).astype(np.int64))
+        found = []
+        for cell, arrays in held:
             drawn = separation.plane(arrays, wanted)
             if drawn is None:
                 continue
@@ -101,10 +106,8 @@ def clouds(places: Sequence[Place], samples: Arrays) -> Picture | None:
             asked = "label asked" if (arrays["y"] >= 0).any() else "the teacher's label"
             number = f"silhouette {score:.2f}".replace("-", "\N{MINUS SIGN}") + f", by {asked}"
             found.append((maps.Panel(cell.label, number), *drawn))
-            if len(found) == ROWS:
-                break
         if found:
-            return _clouds(place, found, wanted, k, bool(embedding(place)))
+            return _clouds(place, found, wanted, k, bool(embedding(place)) and len(found) == 2)
     return None
 
 

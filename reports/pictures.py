@@ -165,7 +165,7 @@ def _cost(place: Place, table: pd.DataFrame, shown: Sequence[select.Cell], beyon
         caption = (
             "Mean and 95 % t-interval over seeds. On the front, and outlined: data-free rows and controls "
             "than which none is both cheaper and better; references and rows with failed seeds are not "
-            "compared."
+            "compared. An interval that leaves the picture is cut; the table has it."
         )
         figure = standing.cost(dots, place.styles, place.teacher)
         yield place.picture("pareto", "Accuracy against cost", caption + beyond, figure)
@@ -202,13 +202,18 @@ def _samples(
     for label, arrays in found.items():
         by = "by label asked" if (arrays["y"] >= 0).any() else "by the teacher's label"
         made.append(strips.Strip(label, by, select.tiles(arrays, wanted, per_class)))
+    elsewhere = [strip.label for strip in made if not any(strip.tiles)]
     made = [strip for strip in made if any(strip.tiles)]
+    if not made:
+        return
     caption = (
         "What the student was trained on at the end, first seed. Columns are classes: the label asked for, "
         "or the teacher's decision where a method asks for none; “none”: no such image among the samples."
     )
     if k > len(wanted):
         caption += f" {len(wanted)} of {k} classes."
+    if elsewhere:
+        caption += f" No image of these classes: {', '.join(elsewhere)}."
     if without:
         caption += f" No images of its own: {', '.join(without)}."
     figure = strips.sample_grid(made, wanted, per_class)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reports.figures import drawing, short
+from reports.canvas import drawing, short
 from reports.look import THEME, WIDTH
 
 _INK, _MUTED = THEME["ink"][0], THEME["muted"][0]

@@ -42,6 +42,7 @@ def depth(choices: Sequence[tuple[str, Point]], teacher: float) -> Figure:
         _reach(ax, [p.top1 for _, p in choices], teacher)
         ax.set_xlim(min(counts) - 0.5, max(counts) + 0.5)
         ax.set_xticks(depths, [f"{n:.0f}" for n in depths])
+        ax.xaxis.remove_overlapping_locs = False  # a choice may stand right above its number
         ax.set_xticks(x, [_norms(choice) for choice, _ in choices], minor=True, rotation=90)
         ax.tick_params(axis="x", which="minor", length=2, labelsize=7, labelcolor=_MUTED)
         ax.tick_params(axis="x", which="major", length=0, pad=34, labelsize=9.5, labelcolor=_INK)
@@ -61,7 +62,7 @@ def alone(panels: Sequence[tuple[str, Sequence[Point]]]) -> Figure:
     """A panel a setting on one scale of top-1.
 
     Args:
-        panels: (title, points by value), at least one; values that span more than a decade get a log axis, or
+        panels: (title, points by value), at least one; values that span a factor of eight get a log axis, or
             stand equally spaced where 0 is among them.
     """
     columns = min(len(panels), 2)
@@ -116,8 +117,8 @@ def _reach(ax: object, shown: Sequence[Interval], teacher: float) -> None:
     halves = [0.0 if math.isnan(top1.half) else top1.half for top1 in shown]
     low = max(min(m - h for m, h in zip(means, halves, strict=True)), min(means) - span)
     high = min(max(m + h for m, h in zip(means, halves, strict=True)), max(means) + span)
-    if teacher <= max(means) + span:
-        high = max(high, teacher)
+    if min(means) - span <= teacher <= max(means) + span:
+        low, high = min(low, teacher), max(high, teacher)
         ax.axhline(teacher, zorder=1, **TEACHER)  # type: ignore[attr-defined]
         ax.annotate(  # type: ignore[attr-defined]
             "teacher", (1.01, teacher), xycoords=("axes fraction", "data"), ha="left", va="center", size=8,

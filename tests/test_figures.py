@@ -132,7 +132,7 @@ class TestBars:
         ends = next(x for x, y in drawn if y == [1, 1] and len(x) == 2)
         assert ends == pytest.approx([92 - HALF, 92 + HALF], rel=1e-6)
         assert {x[0] for x, y in lines(whole) if y == [0, 1]} == {99.5, 10.0}  # teacher and chance
-        assert [t.get_text() for t in near.texts] == ["99.00", "92.00"]
+        assert [t.get_text() for t in near.texts] == ["99.00", "92.00 ± 4.97"]  # 4.302653 * 2 / sqrt 3
         assert near.get_xlim()[0] < 90 < 99.5 < near.get_xlim()[1]
 
     def test_far_rows_leave_the_close_up(self):
@@ -351,13 +351,14 @@ class TestConfusion:
 
     def test_a_handful_of_trials_is_read(self):
         rows = [row(f"m{i}", *[50.0 + i + s / 10 for s in range(9)]) for i in range(8)]
+        rows += [row("kd", 99.0, reference=True), row("noise", 98.0, control=True)]
         arrays = guessed([0, 1], [0, 1], [0, 1])
         made, read = draw(frame(*rows), predictions=lambda id: arrays)
         best = [id for kind, id in read if kind == "predictions"]
         assert all(re.match(r"m[4567]-[0-4]-", id) for id in best)
         assert len(best) == inside.ROWS * inside.SEEDS == 20
         assert (
-            "The 4 best rows of 8" in made["confusion-1"].caption
+            "The 4 best data-free rows of 8" in made["confusion-1"].caption
             and "first 5 seeds" in made["confusion-1"].caption
         )
 
@@ -376,6 +377,44 @@ def stored(apart: float, n: int = 120, asked: bool = True) -> dict[str, np.ndarr
     h = rng.normal(size=(n, 8)) + apart * np.eye(8)[k]
     images = np.zeros((n, 1, 8, 8), np.uint8)
     return {"h": h.astype(np.float16), "y": k if asked else np.full(n, -1), "t": k, "images": images}
+
+
+class TestWhatIsLeftOutIsSaid:
+    def test_a_generator_whose_images_are_of_no_class_drawn(self):
+        one, many = (stored(0.0) | {"t": k, "y": k} for k in (np.full(120, 1), np.arange(120) % 100))
+        table = frame(row("collapsed", 90.0, classes=100.0), row("good", 80.0, classes=100.0))
+        made, _ = draw(table, samples=lambda id: one if id.startswith("collapsed") else many)
+        caption = made["samples-1"].caption
+        assert "No image of these classes: collapsed." in caption and "20 of 100 classes" in caption
+
+    def test_classes_nobody_knows_are_those_of_all_rows(self):
+        few = stored(3.0) | {"y": np.arange(120) % 2, "t": np.arange(120) % 2}
+        table = frame(row("a", 90.0, classes=np.nan), row("b", 80.0, classes=np.nan))
+        made, _ = draw(table, samples=lambda id: stored(3.0) if id.startswith("a") else few)
+        classes = [text for text in re.findall(r">(\d)</text>", made["features-1"].svg)]
+        assert classes == ["0", "1", "2", "3"]
+
+    def test_one_half_of_a_pair_is_no_pair(self):
+        rows = [row(n, 90.0, settings={"cfe_layers": n, "alpha": 1.0}) for n in ("full", "none")]
+        samples = {True: stored(3.0), False: None}
+        for both in (True, False):
+            made, _ = draw(frame(*rows), samples=lambda id, both=both: samples[both or id.startswith("full")])
+            assert ("With and without CFE." in made["features-1"].caption) == both
+
+    def test_a_teacher_far_below_its_students_does_not_move_the_axis(self):
+        ends = (("full", 4.0, 90.0), ("none", 0.0, 60.0))
+        points = [(name, varied.Point(n, name, interval([top1]))) for name, n, top1 in ends]
+        for teacher, there in ((20.0, False), (40.0, True), (95.0, True)):
+            ax = sweeps.depth(points, teacher).axes[0]
+            assert ("teacher" in [t.get_text() for t in ax.texts]) == there
+            low, high = ax.get_ylim()
+            assert 30 < low < 60 and high > 90 and (low < teacher < high) == there
+
+    def test_every_choice_of_norms_has_its_label(self):
+        depths = (("none", 0.0), ("3", 1.0), ("full", 4.0))
+        points = [(name, varied.Point(n, name, interval([80.0 + n]))) for name, n in depths]
+        svg = canvas.svg(sweeps.depth(points, 99.0), "d")
+        assert all(f">{name}</text>" in svg for name, _ in depths)
 
 
 class TestFeatures:
