@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,8 @@ ROWS, SEEDS, PLACES = 4, 5, 6
 #: a table of more classes than a screen has room for tells nothing
 MOST_CLASSES = 400
 
-Arrays = Callable[[str], Mapping[str, NDArray[Any]] | None]
 
-
-def confusion(place: Place, predictions: Arrays) -> Iterator[Picture]:
+def confusion(place: Place, predictions: select.Arrays) -> Iterator[Picture]:
     """Student against teacher on the test images, of the best rows of the first places.
 
     Where a trial did not store what the teacher decides, lines are the true classes, and the words say so.
@@ -77,7 +75,7 @@ def _seeds(found: Sequence[tuple[select.Cell, Sequence[Any]]]) -> str:
     return f"{'the first ' if cut else ''}{said} seed{'s' if counts[-1] > 1 else ''}"
 
 
-def clouds(places: Sequence[Place], samples: Arrays) -> Picture | None:
+def clouds(places: Sequence[Place], samples: select.Arrays) -> Picture | None:
     """Generated images by class in the teacher's features, at one place of the report.
 
     Rows with and without Categorical Feature Embedding side by side where a place has both, else the best

@@ -20,7 +20,7 @@ from harness.errors import unknown
 from reports import embed, look, published, section, seeds, select, tables, tex
 from reports.blocks import GUIDE, blocks
 from reports.findings import find
-from reports.pictures import Samples, draw
+from reports.pictures import draw
 from reports.places import Picture
 from reports.published import Published
 
@@ -35,12 +35,12 @@ def write(
     note: str,
     frame: pd.DataFrame,
     curves: pd.DataFrame,
-    samples: Samples,
+    samples: select.Arrays,
     out: Path,
     formats: Sequence[str] = ("html", "md", "csv"),
     paired: pd.DataFrame | None = None,
     known: Sequence[Published] | None = None,
-    predictions: Samples = lambda id: None,
+    predictions: select.Arrays = lambda id: None,
 ) -> dict[str, Path]:
     """Write the report of one grid.
 

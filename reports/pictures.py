@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,6 @@ MOST = 24
 #: lines of one panel of learning curves; more than `CROWD` are spread over panels of at most `PANEL`
 CROWD, PANEL = 13, 6
 
-Samples = Callable[[str], Mapping[str, NDArray[Any]] | None]
 _AXES = {
     "updates": ("student_updates", 1.0, "student updates"),
     "cost": ("flops", 1e-12, "cost (TFLOP)"),
@@ -39,9 +38,9 @@ _AXES = {
 def draw(
     frame: pd.DataFrame,
     curves: pd.DataFrame,
-    samples: Samples,
+    samples: select.Arrays,
     found: Findings,
-    predictions: Samples = lambda id: None,
+    predictions: select.Arrays = lambda id: None,
 ) -> Iterator[Picture]:
     """Every figure of a report that says something.
 
@@ -173,16 +172,15 @@ def _cost(place: Place, table: pd.DataFrame, shown: Sequence[select.Cell], beyon
 
 def rows_of(table: pd.DataFrame, place: Place) -> list[dict[str, Any]]:
     """Rows of the main table that belong to a place and stand."""
-    names = ("task", "teacher", "student", "teacher_digest")
     return [
         row
         for row in select.records(table)
-        if not row["stale"] and tuple(str(row[name]) for name in names) == place.key
+        if not row["stale"] and tuple(str(row[name]) for name in select.CELL) == place.key
     ]
 
 
 def _samples(
-    place: Place, shown: Sequence[select.Cell], beyond: str, samples: Samples, room: int
+    place: Place, shown: Sequence[select.Cell], beyond: str, samples: select.Arrays, room: int
 ) -> Iterator[Picture]:
     """The sample grid: of each method, the images of its first seed that has any."""
     made, without, k = [], [], 0 if math.isnan(place.classes) else int(place.classes)

@@ -32,8 +32,7 @@ def draw(place: Place, paired: pd.DataFrame | None) -> Iterator[Picture]:
 
 def _differences(place: Place, paired: pd.DataFrame) -> Iterator[Picture]:
     rows = [row for row in select.records(paired) if not math.isnan(row["difference"])]
-    names = ("task", "teacher", "student", "teacher_digest")
-    rows = [row for row in rows if tuple(str(row[name]) for name in names) == place.key]
+    rows = [row for row in rows if tuple(str(row[name]) for name in select.CELL) == place.key]
     bases = Counter(str(row["against"]) for row in rows)
     groups: dict[str, list[charts.Difference]] = {}
     for row in rows:
