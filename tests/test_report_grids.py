@@ -278,23 +278,22 @@ class TestTenThousand:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_ten_thousand_runs_of_mlflow_would_take_as_little(tmp_path):
-    """From MLflow, by the line through 200 and 1,000 runs: to write 10,000 takes a quarter of an hour.
+def test_a_thousand_runs_of_mlflow_leave_room_for_ten_thousand(tmp_path):
+    """What 1,000 runs cost beyond the store's: to write 10,000 takes a quarter of an hour.
 
-    pytest -s -m slow tests/test_report_grids.py -k mlflow
+    A minute and 2 GiB less what 10,000 trials take from the store (44 s, 1,183 MiB) are 1.6 s and 85 MiB a
+    thousand; MLflow itself takes some 2 s and 100 MiB to import. ``pytest -s -m slow -k mlflow``.
     """
-    words = ("--out", tmp_path, "--from", "mlflow", "--format", "html,md,tex,csv")
+    assert big(tmp_path, "large", 5, images=10, side=8) == 1_000
+    measure("sync", tmp_path / "large.py", "--out", tmp_path)
+    words = ("report", tmp_path / "large.py", "--out", tmp_path, "--format", "html,md,tex,csv")
     found = []
-    for name, seeds, n in (("small", 1, 200), ("large", 5, 1_000)):
-        assert big(tmp_path, name, seeds, images=10, side=8) == n
-        measure("sync", tmp_path / f"{name}.py", "--out", tmp_path)
-        found.append(measure("report", tmp_path / f"{name}.py", *words))
-    seconds, peak = (
-        few + (many - few) * (10_000 - 200) / (1_000 - 200) for few, many in zip(*found, strict=True)
-    )
-    print(f"10,000 runs: {seconds:.0f} s of a processor, {peak / 2**20:.0f} MiB")
-    assert seconds < 60 and peak < 2 * 2**30
-    made = tmp_path / "reports" / "large"
-    before = {file.name: file.read_bytes() for file in made.iterdir() if file.is_file()}
-    measure("report", tmp_path / "large.py", "--out", tmp_path, "--format", "html,md,tex,csv")
-    assert before == {file.name: file.read_bytes() for file in made.iterdir() if file.is_file()}
+    for source in ("mlflow", "store"):
+        cost = measure(*words, "--from", source)
+        made = tmp_path / "reports" / "large"
+        found.append((cost, {file.name: file.read_bytes() for file in made.iterdir() if file.is_file()}))
+    (there, theirs), (here, ours) = found
+    assert theirs == ours
+    seconds, peak = there[0] - here[0], there[1] - here[1]
+    print(f"from MLflow {seconds:.1f} s and {peak / 2**20:.0f} MiB more")
+    assert seconds < 3.6 and peak < 185 * 2**20
