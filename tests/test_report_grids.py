@@ -277,23 +277,19 @@ class TestTenThousand:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_thousand_runs_of_mlflow_leave_room_for_ten_thousand(tmp_path):
-    """What 1,000 runs cost beyond the store's: to write 10,000 takes a quarter of an hour.
+@pytest.mark.timeout(3600)
+def test_ten_thousand_runs_of_mlflow_too(tmp_path):
+    """The same minute and 2 GiB from MLflow, the same bytes as from the store; writing takes 25 minutes.
 
-    A minute and 2 GiB less what 10,000 trials take from the store (44 s, 1,183 MiB) are 1.6 s and 85 MiB a
-    thousand; MLflow itself takes some 2 s and 100 MiB to import. ``pytest -s -m slow -k mlflow``.
+    A line through fewer runs says nothing: its slope is within the noise of a machine.
     """
-    assert big(tmp_path, "large", 5, images=10, side=8) == 1_000
+    assert big(tmp_path, "large", 50, images=10, side=8) == 10_000
     measure("sync", tmp_path / "large.py", "--out", tmp_path)
     words = ("report", tmp_path / "large.py", "--out", tmp_path, "--format", "html,md,tex,csv")
     found = []
     for source in ("mlflow", "store"):
-        cost = measure(*words, "--from", source)
+        seconds, peak = measure(*words, "--from", source)
+        assert seconds < 60 and peak < 2 * 2**30, source
         made = tmp_path / "reports" / "large"
-        found.append((cost, {file.name: file.read_bytes() for file in made.iterdir() if file.is_file()}))
-    (there, theirs), (here, ours) = found
-    assert theirs == ours
-    seconds, peak = there[0] - here[0], there[1] - here[1]
-    print(f"from MLflow {seconds:.1f} s and {peak / 2**20:.0f} MiB more")
-    assert seconds < 3.6 and peak < 185 * 2**20
+        found.append({file.name: file.read_bytes() for file in made.iterdir() if file.is_file()})
+    assert found[0] == found[1]
