@@ -8,10 +8,10 @@ Seed 100 is in no other grid. ``val`` are 90 training images: the teacher has se
 the data-free students have not.
 """
 
-from benchmarks.settings import DIGITS, updates
+from benchmarks.settings import HAND, updates
 from harness.config import Grid
 
-BASE = {"batch": 128} | DIGITS["cpsc"]
+BASE = {"batch": 128} | HAND["cpsc"]
 
 GRID = Grid(
     tasks=("digits",),

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from harness.config import Grid
     from harness.sides import Side
 
-_SIDE = "A folder of `dfkd run --out`, a trial's directory in it, a report.csv, or what `results --csv` said."
+_SIDE = (
+    "A folder of `dfkd run --out`, a trial's directory in it, published results, a report.csv, or what "
+    "`results --csv` said."
+)
 
 
 def compare(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +28,9 @@ from harness.options import (
     on_grids,
 )
 
+if TYPE_CHECKING:
+    from harness.results import Results
+
 #: what the text form of ``results`` shows; the other forms show all
 _SHORT = (
     *("id", "task", "teacher", "student", "variant", "seed", "status", "top1", "agreement", "fd_teacher"),
@@ -45,10 +49,7 @@ def results(
     as_json: Json = False,
 ) -> None:
     """Print the tidy table: one row a trial."""
-    from harness.results import Results, source
-
-    where = source(out, origin, tracking_uri, chosen.grid.name)
-    table = Results(chosen.grid, chosen.trials, where, out, teachers or out / "teachers").frame
+    table = _results(chosen, out, teachers, origin, tracking_uri).frame
     rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
     if as_json:
         printing.dump(rows)
@@ -72,12 +73,13 @@ def report(
 ) -> None:
     """Write the report of a grid from what is there, and print where it lies.
 
+    GRID may be a folder of published results: their report is made again, without training, teachers or data.
     Of several grids each gets its own, and OUT/reports/index.html and index.md list them and rank the methods
     over all their cells.
     """
     from harness import grids
     from harness.errors import DfkdError
-    from harness.results import Results, index, source
+    from harness.results import index
 
     formats = grids.words(format)
     if not formats:
@@ -85,14 +87,23 @@ def report(
     distinct(chosen)
     made = []
     for each in chosen:
-        where = source(out, origin, tracking_uri, each.grid.name)
-        found = Results(each.grid, each.trials, where, out, teachers or out / "teachers")
+        found = _results(each, out, teachers, origin, tracking_uri)
         made.append((found, found.report(formats)))
         for kind, path in made[-1][1].items():
             print(f"{kind}: {path}")
     if len(made) > 1:
         for path in index(made):
             print(f"index: {path}")
+
+
+def _results(chosen: Chosen, out: Path, teachers: Path | None, origin: str, uri: str | None) -> Results:
+    """Of the folder that was named where results are published there, else of OUT or MLflow."""
+    from harness.results import Results, source
+
+    if chosen.archive:
+        return Results(chosen.grid, chosen.trials, chosen.archive, out, None, chosen.command)
+    where = source(out, origin, uri, chosen.grid.name)
+    return Results(chosen.grid, chosen.trials, where, out, teachers or out / "teachers")
 
 
 @on_grid

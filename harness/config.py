@@ -287,11 +287,13 @@ class On(Frozen):
     Attributes:
         settings: as `Grid.settings`, over those.
         budget: of every row, over `Grid.budget` and `Grid.budgets`.
+        points: instead of `Grid.points`.
         note: instead of `Grid.note`.
     """
 
     settings: dict[str, dict[str, Any]] = {}
     budget: Budget | None = None
+    points: int | None = Field(default=None, gt=0)
     note: str = ""
 
 
@@ -372,6 +374,11 @@ class Grid(Frozen):
         own = [part.budget for part in self._on(task, pair) if part.budget]
         return own[-1] if own else self.budgets.get(label, self.budget)
 
+    def points_of(self, task: str, pair: tuple[str, str]) -> int:
+        """Points of a trial in a cell."""
+        own = [part.points for part in self._on(task, pair) if part.points]
+        return own[-1] if own else self.points
+
     def _on(self, task: str, pair: tuple[str, str]) -> list[On]:
         """What `on` says of a cell, the most special last."""
         keys = (":".join(pair), task, f"{task} {':'.join(pair)}")
@@ -447,7 +454,7 @@ class Grid(Frozen):
                                 compile=self.compile,
                                 seed=seed,
                                 label=label,
-                                points=self.points,
+                                points=self.points_of(task, (teacher, student)),
                                 cpus=self.cpus_per_trial,
                                 metrics=self.metrics,
                             )

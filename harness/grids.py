@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from harness import remember
+from harness import archive, remember
 from harness.config import Budget, Grid, Trial, one_line, settings_of
 from harness.errors import DfkdError, unknown
 
@@ -57,11 +57,13 @@ def find(given: str) -> Path:
 
 
 def load(given: str | Path) -> Grid:
-    """The GRID of a file, named after it.
+    """The GRID of a file, named after it; of published results, the grid as it was run.
 
     Raises:
         DfkdError: for a missing file, one that is no Python, or one whose GRID is missing or wrong.
     """
+    if archive.is_one(Path(given)):
+        return archive.Archive(Path(given)).grid
     path = find(str(given))
     space: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
@@ -118,6 +120,7 @@ def override(
     *,
     methods: Sequence[str] = (),
     seeds: Sequence[int] = (),
+    teacher_seeds: Sequence[int] = (),
     tasks: Sequence[str] = (),
     pairs: Sequence[tuple[str, str]] = (),
     budget: Budget | None = None,
@@ -133,6 +136,7 @@ def override(
         methods: rows to keep, by label or by method; a registered method that has no row gets one. A
             contrast goes with either of its rows, also where ``sets`` renames them.
         seeds: instead of the grid's, for every row.
+        teacher_seeds: instead of the grid's.
         tasks: the same.
         pairs: the same.
         budget: for every row, those with one of their own too.
@@ -147,7 +151,7 @@ def override(
     """
     changes: dict[str, Any] = {
         "seeds": tuple(seeds), "tasks": tuple(tasks), "pairs": tuple(pairs), "precision": precision,
-        "compile": compile, "equal_cost": equal_cost,
+        "compile": compile, "equal_cost": equal_cost, "teacher_seeds": tuple(teacher_seeds),
     }  # fmt: skip
     changes = {k: v for k, v in changes.items() if v not in ((), None)}
     budgets, row_seeds = dict(grid.budgets), {} if seeds else dict(grid.row_seeds)
@@ -256,8 +260,12 @@ def parse_set(text: str) -> Set:
     return Set(name.strip(), setting.strip(), tuple(listed))
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
     """Read ``0,1,2``, ``0-4`` or a mixture.
+
+    Args:
+        text: what was given.
+        option: to which option, for messages.
 
     Raises:
         DfkdError: for anything else.
@@ -266,10 +274,10 @@ def parse_seeds(text: str) -> list[int]:
     for part in words(text):
         first, dash, last = part.partition("-")
         if not (first.isdecimal() and (last.isdecimal() if dash else True)):
-            raise DfkdError(f"--seeds {text!r} is not a list like 0,1,2 or a range like 0-4")
+            raise DfkdError(f"{option} {text!r} is not a list like 0,1,2 or a range like 0-4")
         found += range(int(first), int(last or first) + 1)
     if not found:
-        raise DfkdError(f"--seeds {text!r} names no seed")
+        raise DfkdError(f"{option} {text!r} names no seed")
     return _once(found)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from harness.archive import Archive
     from harness.config import Grid, Trial
 
 
@@ -74,10 +76,17 @@ OUT = Path("runs")
 
 @dataclass(frozen=True)
 class Chosen:
-    """A grid as the command line changed it, and its trials."""
+    """A grid as the command line changed it, and its trials.
+
+    Attributes:
+        command: what runs them.
+        archive: where they are published, if the grid was named by that folder and nothing was changed.
+    """
 
     grid: Grid
     trials: list[Trial]
+    command: str = ""
+    archive: Archive | None = None
 
 
 def choose(
@@ -85,7 +94,7 @@ def choose(
         str,
         typer.Argument(
             metavar="GRID",
-            help="A file that defines GRID, or the name of one in benchmarks/.",
+            help="A file that defines GRID, or the name of one in benchmarks/; or published results.",
             autocompletion=complete_grid,
         ),
     ],
@@ -97,6 +106,9 @@ def choose(
         ),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds instead of the grid's: 0,1,2 or 0-4.")] = None,
+    teacher_seeds: Annotated[
+        str | None, typer.Option(help="Seeds of the teachers, instead of the grid's: 0-2.")
+    ] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(help="Task instead of the grid's; may be repeated.", autocompletion=complete_task),
@@ -136,14 +148,24 @@ def choose(
     Raises:
         DfkdError: for anything that is wrong with either.
     """
-    from harness import grids
+    from harness import archive, grids
     from harness.config import Budget
     from harness.errors import DfkdError
 
+    given = {
+        "methods": methods, "seeds": seeds, "teacher-seeds": teacher_seeds, "task": task, "pair": pair,
+        "budget": budget, "equal-cost": equal_cost, "set": set, "precision": precision,
+    }  # fmt: skip
+    command = _command(grid, given, compile)
+    if grid and archive.is_one(Path(grid)):
+        kept = archive.Archive(Path(grid))
+        if not any(given.values()) and compile is None:
+            return Chosen(kept.grid, kept.trials, kept.command, kept)
     found = grids.override(
         grids.load(grid) if grid else grids.bare(task or (), [grids.parse_pair(p) for p in pair or ()]),
         methods=grids.words(methods or ""),
         seeds=grids.parse_seeds(seeds) if seeds is not None else (),
+        teacher_seeds=grids.parse_seeds(teacher_seeds, "--teacher-seeds") if teacher_seeds else (),
         tasks=task or (),
         pairs=[grids.parse_pair(p) for p in pair or ()],
         budget=Budget.parse(budget) if budget is not None else None,
@@ -155,7 +177,17 @@ def choose(
     trials = grids.trials(found)
     if not trials:
         raise DfkdError(f"grid {grid} has no trial: it has no variant that can be run")
-    return Chosen(found, trials)
+    return Chosen(found, trials, command)
+
+
+def _command(grid: str, given: Mapping[str, Any], compile: bool | None) -> str:
+    """The command that runs what was chosen, as one types it."""
+    words = ["dfkd", "run", *([grid] if grid else [])]
+    for name, value in given.items():
+        for each in value if isinstance(value, list) else [value] if value is not None else []:
+            words += [f"--{name}", str(each)]
+    words += [] if compile is None else ["--compile" if compile else "--no-compile"]
+    return shlex.join(words)
 
 
 def on_grid(command: Callable[..., None]) -> Callable[..., None]:

@@ -15,6 +15,7 @@ from harness.rundir import Dirs
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.archive import Archive
     from harness.config import Grid, Trial
     from harness.store import MLflow
 
@@ -38,14 +39,17 @@ class Results:
     """What is known of a grid's trials; each table is read once.
 
     Attributes:
-        teachers_dir: with today's teachers, against which results go stale.
+        teachers_dir: with today's teachers, against which results go stale; None for published results,
+            which say what they were made with.
+        command: what runs them, told on top of the report where it is known.
     """
 
     grid: Grid
     trials: Sequence[Trial]
-    source: Dirs | MLflow
+    source: Dirs | MLflow | Archive
     out: Path
-    teachers_dir: Path
+    teachers_dir: Path | None
+    command: str = ""
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -53,7 +57,8 @@ class Results:
         from harness.frames import frame
         from harness.stale import Staleness
 
-        return frame(self.trials, self.source, Staleness(self.teachers_dir), self.grid.metrics)
+        stale = Staleness(self.teachers_dir) if self.teachers_dir else None
+        return frame(self.trials, self.source, stale, self.grid.metrics)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -87,14 +92,20 @@ class Results:
 
     def _note(self) -> str:
         grid, label = self.grid, self.grid.equal_cost
-        if label is None:
-            return grid.notes()
-        own = dict.fromkeys(str(grid.budget_of(label, t, p)) for t in grid.tasks for p in grid.pairs)
-        spent = f"Equal cost: every row may spend what {label} spends in {' or '.join(own)}."
-        return f"{spent} {grid.notes()}".strip()
+        told = [f"`{self.command}`." if self.command else ""]
+        if label is not None:
+            own = dict.fromkeys(str(grid.budget_of(label, t, p)) for t in grid.tasks for p in grid.pairs)
+            told.append(f"Equal cost: every row may spend what {label} spends in {' or '.join(own)}.")
+        return " ".join(filter(None, [*told, grid.notes()]))
 
-    def report(self, formats: Sequence[str] = ("html", "md", "csv")) -> dict[str, Path]:
-        """Write the report under ``<out>/reports/<grid>/``.
+    def report(
+        self, formats: Sequence[str] = ("html", "md", "csv"), folder: Path | None = None
+    ) -> dict[str, Path]:
+        """Write the report.
+
+        Args:
+            formats: which files.
+            folder: where; ``<out>/reports/<grid>/`` by default.
 
         Returns:
             Format -> file, and further CSVs by their names (`reports.page.write`).
@@ -103,7 +114,7 @@ class Results:
             DfkdError: for an unknown format, or a folder that cannot be written.
         """
         page = importlib.import_module("reports.page")
-        folder = Path(self.out) / "reports" / self.grid.name
+        folder = folder or Path(self.out) / "reports" / self.grid.name
         samples = self.source.samples
         try:
             written: dict[str, Path] = page.write(

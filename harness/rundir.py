@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
 from filelock import FileLock, Timeout
 
@@ -277,15 +277,26 @@ def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
     Raises:
         DfkdError: for a damaged file.
     """
+    return load_arrays(path, str(path)) if path.exists() else None
+
+
+def load_arrays(file: Path | BinaryIO, name: str) -> dict[str, np.ndarray]:
+    """Arrays of an npz file, given by its path or open.
+
+    Args:
+        file: what to read.
+        name: what to call it.
+
+    Raises:
+        DfkdError: for a damaged file.
+    """
     import numpy as np
 
-    if not path.exists():
-        return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with np.load(file, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
     except Exception as error:  # zipfile, zlib, ValueError, OSError: all mean the same to a reader
-        raise DfkdError(f"{path} cannot be read: {error}") from error
+        raise DfkdError(f"{name} cannot be read: {error}") from error
 
 
 def held(path: Path) -> bool:

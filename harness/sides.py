@@ -16,11 +16,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from harness import archive
 from harness.config import Trial, digest, one_line
 from harness.errors import DfkdError
 from harness.rundir import Dirs, Kept
@@ -43,7 +45,8 @@ class Side:
     """One of the two.
 
     Attributes:
-        kind: ``folder``, ``trial``, ``results`` (a table of trials) or ``report`` (a table of rows).
+        kind: ``folder``, ``trial``, ``published``, ``results`` (a table of trials) or ``report`` (a table of
+            rows).
         notes: what could not be read, a line each.
     """
 
@@ -54,13 +57,15 @@ class Side:
 
 
 def read(path: Path) -> Side:
-    """Read a folder of `dfkd run --out`, one trial's directory, or a CSV.
+    """Read a folder of `dfkd run --out`, one trial's directory, published results, or a CSV.
 
     Raises:
         DfkdError: for anything else, and for one without a trial.
     """
     if path.is_file():
         side = _table(path)
+    elif archive.is_one(path):
+        side = _archive(path)
     elif (path / "trial.json").is_file():
         side = Side(path, "trial", [record_of(path)])
     elif (path / "trials").is_dir():
@@ -68,8 +73,8 @@ def read(path: Path) -> Side:
     else:
         what = "has no trials/" if path.is_dir() else "does not exist"
         raise DfkdError(
-            f"{path} {what}: give a folder of `dfkd run --out`, a trial's directory in one, a report.csv "
-            "or what `dfkd results --csv` printed"
+            f"{path} {what}: give a folder of `dfkd run --out`, a trial's directory in one, published "
+            "results, a report.csv or what `dfkd results --csv` printed"
         )
     if not side.records:
         raise DfkdError("; ".join([f"{path} holds no trial", *side.notes]))
@@ -141,20 +146,40 @@ def record_of(path: Path) -> dict[str, Any]:
     kept = Kept(path)
     result, status = kept.result() or {}, kept.status()
     failure = None if status in ("done", "running") else kept.failure()
-    return names | {
-        "id": path.name,
-        "told_id": told.get("id"),
+    own = {"id": path.name, "told_id": told.get("id"), "status": status, "curve": kept.curve}
+    return names | own | _told(told, result, failure) | {"images": _images(path) or _named(result)}
+
+
+def _told(
+    told: Mapping[str, Any], result: Mapping[str, Any], failure: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What a record says by a trial's declaration and its result."""
+    return {
         "row": told.get("label") or told["method"],
-        "status": status,
         "reason": failure["reason"] if failure else "",
         "declared": dict(_flat({k: v for k, v in told.items() if k not in _APART})),
         "whole": True,
         **{part: result.get(part, {}) for part in ("metrics", "spend", "provenance")},
-        "curve": kept.curve,
         "points": told.get("points"),
-        "images": _images(path) or _named(result),
         "digits": None,
     }
+
+
+def _archive(path: Path) -> Side:
+    """Published results: every trial once, under the first of its rows' names."""
+    found, side = archive.Archive(path), Side(path, "published", [])
+    for trial in {t.id: t for t in reversed(found.trials)}.values():
+        told, result = trial.model_dump(mode="json"), found.result(trial) or {}
+        names = {k: told[k] for k in ("task", "teacher", "student", "method", "seed", "teacher_seed")}
+        own: dict[str, Any] = {
+            "id": trial.id,
+            "told_id": trial.id,
+            "status": found.status(trial),
+            "images": _named(result),
+        }
+        own |= {"curve": partial(found.curve, trial), "images": _named(result)}
+        side.records.append(names | own | _told(told, result, found.failure(trial)))
+    return side
 
 
 def _flat(declared: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

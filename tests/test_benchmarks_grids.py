@@ -281,8 +281,8 @@ def test_a_grid_takes_budget_and_seeds_from_the_command_line(name):
 def test_a_row_renamed_by_set_keeps_the_settings_of_digits():
     found = moved("ablation_cfe", methods=["all four"], sets=[grids.parse_set("cpsc.gamma=0,0.7")])
     assert {(t.label, t.settings["gamma"], t.settings["alpha"]) for t in found} == {
-        ("all four gamma=0", 0.0, 1.0),
-        ("all four gamma=0.7", 0.7, 1.0),
+        ("all four gamma=0", 0.0, 6.45),
+        ("all four gamma=0.7", 0.7, 6.45),
     }
 
 
@@ -294,15 +294,24 @@ def test_the_moved_main_table_and_the_demo_share_their_trials():
 def test_a_moved_grid_says_whose_settings_it_has():
     assert "CIFAR-100 command" in grids.load("ablation_cfe").notes()
     here = grids.override(grids.load("ablation_cfe"), **SMALL)
-    assert here.notes().startswith("Hand-tuned") and "CIFAR" not in here.notes()
+    assert here.notes().startswith("Not the authors' settings.") and "CIFAR" not in here.notes()
     both = grids.override(grids.load("ablation_cfe"), tasks=["cifar100", "digits"])
     assert both.notes().startswith("cifar100 resnet34:resnet18: Settings of CPSC's")
-    assert "digits resnet34:resnet18: Hand-tuned" in both.notes()
+    assert "digits resnet34:resnet18: Not the authors' settings." in both.notes()
 
 
 # --- `on` ---------------------------------------------------------------------------------------
 
 TASK, PAIR = "digits", ("wrn16_2", "wrn16_1")
+
+
+def test_a_task_may_have_points_of_its_own_which_enter_no_id():
+    own = grids.load("ablation_cfe").on["digits"].model_copy(update={"points": 7})
+    whole = grids.override(grids.load("ablation_cfe"), **SMALL)
+    few = whole.model_copy(update={"on": whole.on | {"digits": own}})
+    assert {t.points for t in few.trials()} == {7}
+    assert [t.id for t in few.trials()] == [t.id for t in whole.trials()]
+    assert {t.points for t in grids.load("ablation_cfe").trials()} == {100}
 
 
 def grid(**more: object) -> Grid:

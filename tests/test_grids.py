@@ -215,6 +215,15 @@ def test_seeds_that_are_none(text):
         grids.parse_seeds(text)
 
 
+def test_teachers_of_other_seeds():
+    found = grids.override(grid(), teacher_seeds=[1, 2])
+    assert {t.teacher_seed for t in grid().trials()} == {0}
+    assert {t.teacher_seed for t in found.trials()} == {1, 2}
+    assert len(found.trials()) == 2 * len(grid().trials())
+    with pytest.raises(DfkdError, match="--teacher-seeds 'x' is not a list like 0,1,2"):
+        grids.parse_seeds("x", "--teacher-seeds")
+
+
 def test_sets_and_pairs():
     assert grids.parse_set("cpsc 0.5.beta = 0, 1") == ("cpsc 0.5", "beta", ("0", "1"))
     assert grids.parse_pair("wrn16_2:wrn16_1") == ("wrn16_2", "wrn16_1")

@@ -1,0 +1,255 @@
+"""Published results: what a folder of them holds, that its report comes out again, that its trials do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness import archive, grids
+from harness.config import Grid
+from harness.frames import curves, frame
+from harness.rundir import Dirs, Run
+from tests.finished_trials import finish
+
+pytestmark = pytest.mark.xdist_group("archive")  # one world for all
+
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+GRID = """
+from harness.config import Budget, Grid
+GRID = Grid(
+    tasks=("cifar10",), pairs=(("resnet34", "resnet18"),), seeds=(0, 1), budget=Budget(amount=5000,
+    unit="student_updates"), variants={"cpsc": ("cpsc", {}), "no CFE": ("cpsc", {"cfe_layers": "none"}),
+    "adi": ("adi", {}), "dfq": ("dfq", {})}, contrasts={"no CFE": "cpsc"}, note="How they were found.",
+)
+"""
+Dfkd = Callable[..., tuple[int, str, str]]
+
+
+@dataclass
+class World:
+    """A grid's file, its store, and the folder that `dfkd publish` made of it."""
+
+    file: Path
+    out: Path
+    folder: Path
+    grid: Grid
+
+    @property
+    def ids(self) -> dict[tuple[str, int], str]:
+        return {(t.label, t.seed): t.id for t in self.grid.trials()}
+
+    def write(self, to: Path) -> archive.Archive:
+        return archive.write(to, self.grid, self.grid.trials(), Dirs(self.out), "dfkd run mine.py")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Four finished trials, one that failed, one skipped, one killed, and one that waits (dfq, seed 1)."""
+    root = tmp_path_factory.mktemp("world")
+    (root / "mine.py").write_text(GRID)
+    grid, out = grids.load(root / "mine.py"), root / "runs"
+    trials = {(t.label, t.seed): t for t in grid.trials()}
+    finish(out, [t for t in trials.values() if t.label in ("cpsc", "no CFE")], images=700, side=8)
+    for (row, seed), kind in {("adi", 0): "method", ("adi", 1): "skip", ("dfq", 0): "killed"}.items():
+        failed = Run(out, trials[row, seed])
+        failed.fail(kind, "loss of 'G' is not finite", f"Traceback of {root}/secret.py")
+    words = ["publish", root / "mine.py", "--out", out, "--to", root / "p" / "mine"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from harness.cli import main; main()", *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "8 trials" in done.stdout
+    return World(root / "mine.py", out, root / "p" / "mine", grid)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_published_folder_says_what_the_store_says(world: World) -> None:
+    kept, dirs, trials = archive.Archive(world.folder), Dirs(world.out), world.grid.trials()
+    assert kept.trials == trials
+    assert kept.grid == world.grid
+    ended = [t for t in trials if t.label != "dfq"]
+    pd.testing.assert_frame_equal(frame(ended, kept), frame(ended, dirs))
+    pd.testing.assert_frame_equal(curves(ended, kept), curves(ended, dirs))
+    states = {(t.label, t.seed): kept.status(t) for t in kept.trials}
+    assert (states["adi", 0], states["adi", 1]) == ("failed", "skipped")
+    assert (states["dfq", 0], states["dfq", 1]) == ("missing", "missing")  # a kill is no result
+    tidy = pd.read_csv(kept.folder / "trials.csv")
+    assert list(tidy["id"]) == [t.id for t in trials]
+    assert tidy["status"].tolist().count("done") == 4
+
+
+def test_images_are_kept_of_the_first_seed_and_thinned(world: World) -> None:
+    kept, first, second = archive.Archive(world.folder), world.ids["cpsc", 0], world.ids["cpsc", 1]
+    whole, thin = Dirs(world.out).samples(first), kept.samples(first)
+    assert whole and thin
+    assert len(whole["y"]) == 700
+    assert np.bincount(thin["y"]).tolist() == [archive.PER_CLASS] * 10
+    at = np.sort(np.concatenate([np.flatnonzero(whole["y"] == k)[:30] for k in range(10)]))
+    for name in ("images", "y", "t", "s", "h"):
+        assert np.array_equal(thin[name], whole[name][at])
+    assert kept.samples(second) is None
+    one, other = kept.predictions(second), Dirs(world.out).predictions(second)
+    assert one and other
+    assert np.array_equal(one["s"], other["s"])
+
+
+def test_the_report_comes_out_again_from_the_folder_alone(dfkd: Dfkd, world: World, tmp_path: Path) -> None:
+    alone = tmp_path / "elsewhere" / "mine"
+    shutil.copytree(world.folder, alone)
+    before = files(alone)
+    assert any(name.startswith("figures/differences") for name in before)
+    code, _, error = dfkd("report", alone, "--out", tmp_path / "again", "--format", "md,csv")
+    assert code == 0, error
+    after = files(tmp_path / "again" / "reports" / "mine")
+    assert {name: data for name, data in before.items() if not name.startswith("trials.")} == after
+    text = after["report.md"].decode()
+    for said in ("dfkd run", "mine.py", "How they were found.", "4 of 8 trials done"):
+        assert said in text
+
+
+def test_publishing_a_folder_again_mends_its_report(dfkd: Dfkd, world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(world.folder, folder)
+    (folder / "report.md").write_text("something else")
+    (folder / "figures" / "of-an-older-report.svg").write_text("<svg/>")
+    assert dfkd("publish", folder, "--to", folder)[0] == 0
+    assert files(folder) == files(world.folder)
+
+
+def test_the_same_trials_are_the_same_bytes_and_name_no_folder(world: World, tmp_path: Path) -> None:
+    one, two = world.write(tmp_path / "a"), world.write(tmp_path / "b")
+    assert one.file.read_bytes() == two.file.read_bytes()
+    with zipfile.ZipFile(one.file) as file:
+        inside = b"".join(file.read(name) for name in file.namelist())
+    assert str(world.out.parent).encode() not in inside
+    assert b"not finite" in inside
+
+
+def test_what_cannot_be_published(dfkd: Dfkd, world: World, tmp_path: Path) -> None:
+    to, empty = tmp_path / "p", tmp_path / "empty"
+    code, _, error = dfkd("publish", world.file, "--out", empty, "--to", to)
+    assert (code, error) == (2, f"dfkd: none of 8 trials has ended under {empty}: nothing to publish\n")
+    run = Run(tmp_path / "runs", world.grid.trials()[0])
+    with run.lock():
+        run.prepare()
+        code, _, error = dfkd("publish", world.file, "--out", tmp_path / "runs", "--to", to)
+    assert (code, error) == (2, f"dfkd: trial {run.id} is running: publish when it has ended\n")
+    assert not to.exists()
+
+
+@pytest.mark.parametrize("damage", ["zip", "json", "version"])
+def test_a_damaged_folder_is_told_in_one_line(dfkd: Dfkd, world: World, tmp_path: Path, damage: str) -> None:
+    file = world.write(tmp_path / "mine").file
+    if damage == "zip":
+        file.write_bytes(b"PK\x03\x04 and no more")
+    else:
+        with zipfile.ZipFile(file) as old:
+            about = json.loads(old.read("grid.json"))
+        about["grid"]["wings"] = 2
+        with zipfile.ZipFile(file, "w") as new:
+            new.writestr("grid.json", b"{" if damage == "json" else json.dumps(about))
+    code, _, error = dfkd("report", file.parent, "--out", tmp_path / "again")
+    assert code == 2
+    assert error.count("\n") == 1
+    assert str(file) in error
+    assert ("of another version: wings" in error) == (damage == "version")
+
+
+def test_published_results_are_a_grid_and_a_side_of_a_comparison(dfkd: Dfkd, world: World) -> None:
+    code, said, _ = dfkd("list", world.folder, "--seeds", "7", "--methods", "cpsc,no CFE", "--json")
+    listed = json.loads(said)
+    assert [(t["label"], t["seed"]) for t in listed] == [("cpsc", 7), ("no CFE", 7)]
+    assert len(json.loads(dfkd("results", world.folder, "--json")[1])) == 8
+    code, said, error = dfkd("compare", world.out, world.folder, "--json")
+    assert code == 0, error
+    assert sum(pair["verdict"] == "equal" for pair in json.loads(said)["pairs"]) == 4
+
+
+TINY = """
+from harness.config import Budget, Grid
+GRID = Grid(
+    tasks=("digits",), pairs=(("lenet5_half_bn", "lenet5_half_bn"),), seeds=(0, 1), points=2,
+    variants={"noise": ("noise", {"batch": 16})}, budget=Budget(amount=2), teacher_recipe="small",
+)
+"""
+
+
+def test_a_trial_drawn_at_random_runs_again(
+    dfkd: Dfkd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import config
+
+    quick = config.RECIPES["small"].model_copy(update={"epochs": 1})
+    monkeypatch.setitem(config.RECIPES, "small", quick)
+    (tmp_path / "tiny.py").write_text(TINY)
+    out, folder = tmp_path / "runs", tmp_path / "p" / "tiny"
+    where = ("--out", out, "--workers", 0, "--no-mlflow")
+    code, _, error = dfkd("run", tmp_path / "tiny.py", *where)
+    assert code == 0, error
+    assert dfkd("publish", tmp_path / "tiny.py", "--out", out, "--to", folder)[0] == 0
+    code, said, error = dfkd("rerun", folder, "--trials", 2, "--out", tmp_path / "again", "--workers", 0)
+    assert code == 0, error + said
+    assert said.count(" equal") >= 2
+    assert "broken" not in said
+    # a number that somebody changed is found
+    with zipfile.ZipFile(folder / "trials.zip") as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    name = next(name for name in members if name.endswith("result.json"))
+    told = json.loads(members[name])
+    told["metrics"]["top1"] += 1.0
+    members[name] = json.dumps(told).encode()
+    with zipfile.ZipFile(folder / "trials.zip", "w") as new:
+        for each, data in members.items():
+            new.writestr(each, data)
+    code, said, error = dfkd("rerun", folder, "--trials", 2, "--out", tmp_path / "again", "--workers", 0)
+    assert code == 1
+    assert "broken promise" in said
+    code, _, error = dfkd("rerun", folder, "--trials", 3, "--out", tmp_path / "again")
+    assert (code, error) == (2, "dfkd: --trials 3: 2 finished trials are published there\n")
+    code, _, error = dfkd("rerun", tmp_path, "--out", tmp_path / "again")
+    none = "holds no trials.zip: give folders that `dfkd publish` wrote"
+    assert (code, error) == (2, f"dfkd: {tmp_path} {none}\n")
+
+
+def test_draws_are_seeded_and_without_doubles(world: World, tmp_path: Path) -> None:
+    folders = [world.write(tmp_path / name) for name in "ab"]
+    once, again, other = ([t.id for _, t in archive.drawn(folders, 3, seed)] for seed in (0, 0, 1))
+    assert once == again
+    assert once != other
+    assert len({t.id for _, t in archive.drawn(folders, 4, 0)}) == 4  # four are done, though published twice
+
+
+def committed() -> list[Path]:
+    return sorted(path.parent for path in RESULTS.glob(f"*/{archive.NAME}"))
+
+
+@pytest.mark.parametrize("folder", committed(), ids=lambda p: p.name)
+def test_committed_tables_come_out_again(dfkd: Dfkd, folder: Path, tmp_path: Path) -> None:
+    code, _, error = dfkd("report", folder, "--format", "csv", "--out", tmp_path)
+    assert code == 0, error
+    for made in (tmp_path / "reports" / folder.name).glob("*.csv"):
+        assert made.read_bytes() == (folder / made.name).read_bytes(), made.name
+    assert dfkd("results", folder, "--csv")[1] == (folder / "trials.csv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", committed(), ids=lambda p: p.name)
+def test_committed_reports_come_out_again(dfkd: Dfkd, folder: Path, tmp_path: Path) -> None:
+    code, _, error = dfkd("report", folder, "--format", "md", "--out", tmp_path)
+    assert code == 0, error
+    made = files(tmp_path / "reports" / folder.name)
+    assert made == {n: d for n, d in files(folder).items() if n == "report.md" or n.startswith("figures/")}
