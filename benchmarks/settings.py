@@ -38,11 +38,22 @@ HAND: dict[str, dict[str, Any]] = {
     "cpsc": {"g_steps": 2, "s_steps": 5, "alpha": 1.0, "beta": 0.1},
 }
 #: what `dfkd search METHOD --from digits --trials 16` chose, begun with `HAND`: benchmarks/results/search
-#: has every trial. Where no draw was better (cmi, deepinversion, fast) what was there stands.
+#: has every trial. Where no draw was better (dafl, cmi, fast) what was there stands.
 FOUND: dict[str, dict[str, Any]] = {
+    "noise": {"lr_s": 0.0952, "schedule": "cosine", "tau": 5.66},
     "untrained": {"lr_s": 0.0561, "schedule": "cosine", "tau": 19.6},
     "dfad": {"lr_s": 0.103, "lr_g": 0.000178, "student_bn": "train"},
     "zskt": {"lr_s": 0.14, "schedule": "off", "lr_g": 0.000271, "student_bn": "eval"},
+    "adi": {
+        "lr_s": 0.0561,
+        "schedule": "cosine",
+        "tau": 19.6,
+        "bn": 0.0868,
+        "oh": 0.298,
+        "lr_x": 0.364,
+        "tv": 6.71e-05,
+        "adv": 1.36,
+    },
     "deepinversion": {
         "lr_s": 0.0952,
         "schedule": "cosine",
@@ -51,6 +62,16 @@ FOUND: dict[str, dict[str, Any]] = {
         "oh": 0.0203,
         "lr_x": 0.181,
         "tv": 1.17e-06,
+    },
+    "dfq": {
+        "lr_s": 0.0952,
+        "schedule": "cosine",
+        "lr_g": 0.000154,
+        "tau": 5.66,
+        "bn": 9.69,
+        "oh": 0.0203,
+        "adv": 0.369,
+        "balance": 22.8,
     },
     "cpsc": {
         "lr_s": 0.0168,
