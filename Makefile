@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check test-slow bench clean
+.PHONY: demo test check test-slow bench results clean
 
 demo: $(STAMP)  ## the digits grid, from nothing to the report's page
 	$(BIN)/dfkd run benchmarks/digits.py --out runs
@@ -22,6 +22,10 @@ check: $(STAMP)  ## what CI runs
 
 bench: $(STAMP)  ## rounds of six methods against the released way, as ratios (20 minutes)
 	$(BIN)/python -m tests.bench_round --formula
+
+results: $(STAMP)  ## every committed report anew, from what is committed beside it
+	for each in benchmarks/results/*/trials.zip; do \
+	  $(BIN)/dfkd publish $$(dirname $$each) --to $$(dirname $$each) || exit 1; done
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -96,7 +96,9 @@ GUIDE = (
     "controls of one teacher file whose seeds all ran.",
     "agreement: share of test images on which student and teacher decide alike. fd_teacher: Fréchet distance "
     "of the images to the test set in the teacher's features; not FID. coverage: share of classes the "
-    "teacher sees among the images. Cost counts 2 operations per multiply-add, images included.",
+    "teacher sees among the images. labels met: share of the images that the teacher sees as the class they "
+    "were asked for (a method that asks for none has a dash). Cost counts 2 operations per multiply-add, "
+    "images included.",
     "diversity and fine detail hold the images against the test images, which have 1: the mean cosine "
     "distance of two images of a class in the teacher's features, and the share of their spectral energy "
     "above half of the Nyquist frequency (blur has less, noise more). corrupted: top-1 on test images with "
@@ -175,8 +177,9 @@ def _columns(block: Block, rows: list[dict[str, Any]], metrics: list[str]) -> li
             if reasons:
                 blank.setdefault("; ".join(reasons), []).append(title)
     block.facts += [f"{', '.join(names)}: not available: {why}" for why, names in blank.items()]
+    if not _as_budgeted(rows):
+        columns.append((Head("student updates"), _plain("student_updates", 0)))
     columns += [
-        (Head("student updates"), _plain("student_updates", 0)),
         (Head("cost (TFLOP)", "all forwards and backwards, 2 operations per multiply-add"), _tflop),
         (Head("seconds", "training time"), _plain("seconds", 0)),
     ]
@@ -186,6 +189,14 @@ def _columns(block: Block, rows: list[dict[str, Any]], metrics: list[str]) -> li
     if len(budgets) > 1 and not all(text.endswith(":student_updates") for text in budgets):
         columns.append((Head("budget"), lambda row: _budget(row["budget"])))  # else its column is there
     return columns
+
+
+def _as_budgeted(rows: list[dict[str, Any]]) -> bool:
+    """Whether every row spent the one budget of student updates that the facts state: no column then."""
+    amount, _, unit = str(rows[0]["budget"]).partition(":")
+    spent = [row["student_updates"] for row in rows if not math.isnan(row["student_updates"])]
+    one = len({row["budget"] for row in rows}) == 1 and unit == "student_updates"
+    return one and all(n == float(amount) for n in spent)
 
 
 def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:

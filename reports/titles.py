@@ -31,6 +31,9 @@ _TITLES: dict[str, Title] = {
     "kid_n_test": Title("KID x 1000 (n={0}, {1})", "lower is better", 2, 1000),
     "is_n_samples": Title("Inception Score (n={0})", "higher is better; it knows ImageNet's classes", 2),
     "class_coverage": Title("coverage (%)", "classes the teacher sees among the images", 0),
+    "label_match": Title(
+        "labels met (%)", "images the teacher sees as the class asked for; chance 100 / K", 0
+    ),
     "diversity": Title("diversity", "of images of a class, in the teacher's features; test images have 1", 2),
     "hf_ratio": Title("fine detail", "share of high frequencies; test images have 1, less is blur", 2),
     "corruption": Title("corrupted (%)", "top-1 on corrupted test images: mean of the four kinds", 2),

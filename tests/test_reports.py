@@ -15,7 +15,7 @@ import pytest
 
 from harness.errors import DfkdError
 from reports import canvas, figures, look, page, pictures, places, select, stats, strips, tables
-from reports.blocks import blocks
+from reports.blocks import DASH, blocks
 from reports.findings import find
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -202,6 +202,31 @@ class TestTable:
     def test_a_budget_in_flops_is_read_as_cost(self):
         (block,) = blocks(table_of(trials(50.0, budget="8580000000000:flops")))
         assert "budget of every trial: 8.58 TFLOP" in block.facts
+
+    @pytest.mark.parametrize(
+        ("budget", "spent", "column"),
+        [
+            ("1000:student_updates", (1000.0, 1000.0), False),
+            ("1000:student_updates", (1000.0, math.nan), False),  # a row that did not run spent nothing
+            ("1000:student_updates", (1000.0, 1010.0), True),
+            ("100:rounds", (100.0, 100.0), True),
+        ],
+    )
+    def test_updates_have_a_column_where_the_budget_does_not_tell_them(self, budget, spent, column):
+        rows = [
+            trials(50.0, variant=name, budget=budget, student_updates=n)
+            for name, n in zip("ab", spent, strict=True)
+        ]
+        (block,) = blocks(table_of(*rows))
+        assert ("student updates" in [head.text for head in block.heads]) == column
+
+    def test_labels_met(self):
+        rows = trials(50.0, 60.0, label_match=12.0) + trials(70.0, variant="dafl", method="dafl")
+        (block,) = blocks(table_of(rows))
+        place = [head.text for head in block.heads].index("labels met (%)") - 2
+        met, none = (row.cells[place] for row in block.rows)
+        assert met == "12 ± 0"
+        assert none.startswith(DASH)
 
     def test_rows_of_other_budgets_say_theirs(self):
         rows = trials(50.0) + trials(60.0, variant="dafl", budget="5000:student_updates")
