@@ -47,6 +47,20 @@ def is_one(path: Path) -> bool:
     return (Path(path) / NAME).is_file()
 
 
+def below(path: Path) -> list[Path]:
+    """The folders of published results that a path means: itself, or those right below it.
+
+    Raises:
+        DfkdError: where there is none.
+    """
+    found = [path] if is_one(path) else sorted(file.parent for file in Path(path).glob(f"*/{NAME}"))
+    if not found:
+        raise DfkdError(
+            f"{path} holds no {NAME}: give folders that `dfkd publish` wrote, or one of such folders"
+        )
+    return found
+
+
 class Archive:
     """A folder of published results as a source of frames, beside `harness.rundir.Dirs` and MLflow."""
 

@@ -47,7 +47,10 @@ def publish(
 
 
 def rerun(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Of published results.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER...", help="Of published results, or of several such folders."),
+    ],
     trials: Annotated[int, typer.Option(min=1, help="How many to draw from all of them together.")] = 3,
     draw: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     workers: Annotated[
@@ -63,15 +66,12 @@ def rerun(
     are not (`dfkd compare`), or one does not end.
     """
     from harness import archive
-    from harness.errors import DfkdError
     from harness.progress import Progress
     from harness.schedule import run_trials
     from harness.sides import read
 
-    for folder in folders:
-        if not archive.is_one(folder):
-            raise DfkdError(f"{folder} holds no {archive.NAME}: give folders that `dfkd publish` wrote")
-    drawn = archive.drawn([archive.Archive(folder) for folder in folders], trials, draw)
+    published = [archive.Archive(folder) for each in folders for folder in archive.below(each)]
+    drawn = archive.drawn(published, trials, draw)
     summary = run_trials(
         [trial for _, trial in drawn], out, workers=workers, data_root=data_root,
         teachers_dir=teachers or out / "teachers", progress=Progress(),
@@ -81,9 +81,9 @@ def rerun(
         raise typer.Exit(130)
     comparing, changes = (importlib.import_module(f"reports.{name}") for name in ("compare", "changes"))
     ids = {trial.id for _, trial in drawn}
-    published = {r["id"]: r for kept, _ in drawn for r in read(kept.folder).records if r["id"] in ids}
+    then = {r["id"]: r for kept, _ in drawn for r in read(kept.folder).records if r["id"] in ids}
     here = [record for record in read(out).records if record["id"] in ids]
-    found = comparing.compare(list(published.values()), here)
+    found = comparing.compare(list(then.values()), here)
     print(f"A: published\nB: {out}, run again\n")
     printing.table(changes.table(found))
     print("\n".join(changes.lines(found)))

@@ -6,12 +6,11 @@ resolved settings of methods, the names of networks.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.digests import cache_dir
+from harness.garbage import uncollected
 from harness.registry import GROUP
 
 #: packages whose source decides the answer
@@ -43,7 +43,8 @@ def by_code(question: str, answer: Callable[[], Any]) -> Any:
         kept = json.loads(path.read_bytes())
         if kept["code"] == _code():
             return kept["answer"]
-    with _uncollected():
+    # torch's import makes a million objects that stay: a fifth of its time, a third of a second at exit
+    with uncollected(keep=True):
         found = answer()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,22 +54,6 @@ def by_code(question: str, answer: Callable[[], Any]) -> Any:
         for old in sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime)[:-_MOST]:
             old.unlink(missing_ok=True)
     return found
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collection: torch's import makes a million objects that stay, a fifth of its time saved.
-
-    They are never looked at again, which spares another third of a second when Python ends.
-    """
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.freeze()
-            gc.enable()
 
 
 @lru_cache(maxsize=1)

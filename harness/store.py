@@ -6,7 +6,6 @@ the same frames as `harness.rundir.Dirs`. The only home of mlflow, imported when
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import tempfile
@@ -23,6 +22,7 @@ from filelock import FileLock
 
 from harness import record
 from harness.errors import DfkdError
+from harness.garbage import uncollected
 from harness.place import Place, mask, sqlite_file, told
 from harness.rundir import Dirs, Run, Status, held, narrow, read_arrays, read_rows
 
@@ -318,7 +318,7 @@ def _runs(client: MlflowClient, experiment_id: str, id: str | None = None) -> di
     """Trial id -> its runs, the one to keep first: terminal before running, then the oldest."""
     runs: dict[str, list[Recorded]] = {}
     token, text = None, "" if id is None else f"tags.trial_id = '{id}'"
-    with _without_collection():
+    with uncollected():  # else 10,000 runs take three times as long to read
         while True:
             page = client.search_runs([experiment_id], text, max_results=_PAGE, page_token=token)
             for run in page:
@@ -333,22 +333,6 @@ def _runs(client: MlflowClient, experiment_id: str, id: str | None = None) -> di
     for several in runs.values():
         several.sort(key=lambda run: (run.status != "FINISHED", run.started, run.run_id))
     return runs
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Leave cyclic garbage alone for the while.
-
-    A page is tens of thousands of objects: looking through all of them over and over for cycles that are not
-    there takes three times as long as reading 10,000 runs.
-    """
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _history(client: MlflowClient, run_id: str, names: Iterable[str]) -> tuple[record.Numbers, int]:

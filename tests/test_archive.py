@@ -201,7 +201,9 @@ def test_a_trial_drawn_at_random_runs_again(
     code, _, error = dfkd("run", tmp_path / "tiny.py", *where)
     assert code == 0, error
     assert dfkd("publish", tmp_path / "tiny.py", "--out", out, "--to", folder)[0] == 0
-    code, said, error = dfkd("rerun", folder, "--trials", 2, "--out", tmp_path / "again", "--workers", 0)
+    code, said, error = dfkd(
+        "rerun", folder.parent, "--trials", 2, "--out", tmp_path / "again", "--workers", 0
+    )
     assert code == 0, error + said
     assert said.count(" equal") >= 2
     assert "broken" not in said
@@ -221,7 +223,7 @@ def test_a_trial_drawn_at_random_runs_again(
     code, _, error = dfkd("rerun", folder, "--trials", 3, "--out", tmp_path / "again")
     assert (code, error) == (2, "dfkd: --trials 3: 2 finished trials are published there\n")
     code, _, error = dfkd("rerun", tmp_path, "--out", tmp_path / "again")
-    none = "holds no trials.zip: give folders that `dfkd publish` wrote"
+    none = "holds no trials.zip: give folders that `dfkd publish` wrote, or one of such folders"
     assert (code, error) == (2, f"dfkd: {tmp_path} {none}\n")
 
 
