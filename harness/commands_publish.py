@@ -27,12 +27,15 @@ def publish(
     as GRID has its table and report written anew.
     """
     from harness import archive, gridfile
+    from harness.errors import DfkdError
     from harness.results import Results
     from harness.rundir import Dirs
 
     folder = to.absolute()
     grid = chosen.grid.model_copy(update={"name": folder.name})
-    if chosen.archive is None or chosen.archive.folder.absolute() != folder:
+    if chosen.archive and chosen.archive.folder.absolute() != folder:
+        raise DfkdError(f"--to {to}: what {chosen.archive.folder} publishes is written anew there alone")
+    if not chosen.archive:
         archive.write(folder, grid, chosen.trials, Dirs(out), chosen.command)
     kept = archive.Archive(folder)
     found = Results(kept.grid, kept.trials, kept, out, None, kept.command)

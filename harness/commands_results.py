@@ -98,8 +98,11 @@ def report(
 
 def _results(chosen: Chosen, out: Path, teachers: Path | None, origin: str, uri: str | None) -> Results:
     """Of the folder that was named where results are published there, else of OUT or MLflow."""
+    from harness.errors import DfkdError
     from harness.results import Results, source
 
+    if chosen.archive and origin != "store":
+        raise DfkdError(f"--from {origin}: published results are read from {chosen.archive.folder} alone")
     if chosen.archive:
         return Results(chosen.grid, chosen.trials, chosen.archive, out, None, chosen.command)
     where = source(out, origin, uri, chosen.grid.name)

@@ -126,6 +126,9 @@ def test_publishing_a_folder_again_mends_its_report(dfkd: Dfkd, world: World, tm
     shutil.copytree(world.folder, folder)
     (folder / "report.md").write_text("something else")
     (folder / "figures" / "of-an-older-report.svg").write_text("<svg/>")
+    code, _, error = dfkd("publish", folder, "--to", tmp_path / "other")
+    other = f"--to {tmp_path / 'other'}: what {folder} publishes is written anew there alone"
+    assert (code, error) == (2, f"dfkd: {other}\n")
     assert dfkd("publish", folder, "--to", folder)[0] == 0
     assert files(folder) == files(world.folder)
 
@@ -174,6 +177,11 @@ def test_published_results_are_a_grid_and_a_side_of_a_comparison(dfkd: Dfkd, wor
     listed = json.loads(said)
     assert [(t["label"], t["seed"]) for t in listed] == [("cpsc", 7), ("no CFE", 7)]
     assert len(json.loads(dfkd("results", world.folder, "--json")[1])) == 8
+    code, _, error = dfkd("results", world.folder, "--from", "mlflow")
+    assert (code, error) == (
+        2,
+        f"dfkd: --from mlflow: published results are read from {world.folder} alone\n",
+    )
     code, said, error = dfkd("compare", world.out, world.folder, "--json")
     assert code == 0, error
     assert sum(pair["verdict"] == "equal" for pair in json.loads(said)["pairs"]) == 4
