@@ -92,7 +92,7 @@ class Results:
 
     def _note(self) -> str:
         grid, label = self.grid, self.grid.equal_cost
-        told = [f"`{self.command}`." if self.command else ""]
+        told = [f"Command: {self.command}." if self.command else ""]
         if label is not None:
             own = dict.fromkeys(str(grid.budget_of(label, t, p)) for t in grid.tasks for p in grid.pairs)
             told.append(f"Equal cost: every row may spend what {label} spends in {' or '.join(own)}.")

@@ -234,6 +234,25 @@ class TestTable:
         place = [head.text for head in block.heads].index("budget") - 2
         assert [row.cells[place] for row in block.rows] == ["100 rounds", "5,000 student updates"]
 
+    def test_what_seeds_share_is_said_once(self):
+        said = [
+            ("blur: 43 % of 2 (0.30)", "0"),
+            ("dead", "1"),
+            ("blur: 48 % of 2 (0.07)", "2"),
+            ("dead", "2"),
+        ]
+        assert select.by_seed(said) == "blur: 43 to 48 % of 2 (0.07 to 0.30) (seeds 0, 2); dead (seeds 1, 2)"
+        apart = [
+            ("no class 1", "0"),
+            ("no class 2", "1"),
+            ("9 % low", "0"),
+            ("10 % low", "1"),
+            ("9 % low", "1"),
+        ]
+        assert select.by_seed(apart) == (
+            "no class 1 (seed 0); no class 2 (seed 1); 9 to 10 % low (seeds 0, 1)"
+        )
+
     def test_best_on_test_minus_last(self):
         # 1 and 3: mean 2, deviation sqrt 2, half 12.7062 * sqrt 2 / sqrt 2
         rows = trials(90.0, 92.0)
