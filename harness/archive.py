@@ -1,11 +1,10 @@
 """Published results: a folder that holds a grid as it was run, its trials, and the report made of them.
 
 ``trials.zip`` is all that the report reads, so that `dfkd report FOLDER` makes the same files again without
-training, teachers or data: ``grid.json`` (`harness.config.Grid` and the command), ``trials.jsonl`` (a
-`harness.config.Trial` a line, in the grid's order, with the row's label) and, per trial, its files out of
-`KEPT`, or why there are none. Generated images are kept of each row's first finished seed alone, the first
-`PER_CLASS` of each label: no figure shows more. Beside it lie ``trials.csv`` (what `dfkd results --csv`
-prints) and the report.
+training, teachers or data: ``grid.json`` (`harness.config.Grid`, the command, which results were stale),
+``trials.jsonl`` (a `harness.config.Trial` a line, in the grid's order, with the row's label) and, per trial,
+its files or why there are none. Beside it lie ``trials.csv`` (what `dfkd results --csv` prints) and the
+report. `harness.publish` writes such a folder.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import io
 import json
 import random
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -22,24 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from harness.config import Grid, Trial, one_line
+from harness.config import PROTOCOL, Grid, Trial, one_line
 from harness.errors import DfkdError
 from harness.rundir import Status, load_arrays, narrow, read_rows
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from harness.rundir import Dirs
-
 NAME = "trials.zip"
-#: files of a trial's directory that a report can be made of
-KEPT = ("result.json", "curve.jsonl", "predictions.npz")
-#: images of a label that are kept of a row's first seed
-PER_CLASS = 30
-#: states that stay: what runs or waits is not published as such
-_SETTLED = ("done", "failed", "skipped")
-#: the earliest time that a zip can state: the same trials, the same bytes
-_WHEN = (1980, 1, 1, 0, 0, 0)
+#: what a damaged file may make its readers raise
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def is_one(path: Path) -> bool:
@@ -62,7 +54,10 @@ def below(path: Path) -> list[Path]:
 
 
 class Archive:
-    """A folder of published results as a source of frames, beside `harness.rundir.Dirs` and MLflow."""
+    """A folder of published results as a source of frames, beside `harness.rundir.Dirs` and MLflow.
+
+    Whatever is read raises `DfkdError` for a damaged file, and for one of another version of this package.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Name the folder; reads nothing yet."""
@@ -71,12 +66,10 @@ class Archive:
 
     @cached_property
     def grid(self) -> Grid:
-        """The grid as it was run.
-
-        Raises:
-            DfkdError: for a damaged archive, or one of another version of this package.
-        """
-        return self._checked(Grid, self._about["grid"])
+        """The grid as it was run, under the folder's name."""
+        with self._told():
+            grid: Grid = self._checked(Grid, self._about["grid"])
+        return grid.model_copy(update={"name": self.folder.resolve().name})
 
     @property
     def command(self) -> str:
@@ -85,13 +78,15 @@ class Archive:
 
     @cached_property
     def trials(self) -> list[Trial]:
-        """Every trial of the grid, run or not, in its order.
+        """Every trial of the grid, run or not, in its order."""
+        with self._told():
+            return [
+                self._checked(Trial, json.loads(row)) for row in self._needed("trials.jsonl").splitlines()
+            ]
 
-        Raises:
-            DfkdError: as `grid`.
-        """
-        rows = (self._read("trials.jsonl") or b"").splitlines()
-        return [self._checked(Trial, json.loads(row)) for row in rows]
+    def stale(self, trial: Trial, provenance: Mapping[str, Any]) -> str:
+        """Why the result was stale when it was published, or ""; as `harness.stale.Staleness`."""
+        return str(self._about.get("stale", {}).get(trial.id, ""))
 
     def status(self, trial: Trial) -> Status:
         """As the directory's was: done, failed or skipped; ``missing`` for what had not ended."""
@@ -102,7 +97,10 @@ class Archive:
 
     def result(self, trial: Trial) -> dict[str, Any] | None:
         """As `harness.rundir.Kept.result`."""
-        return self._json(f"{trial.id}/result.json")
+        found = self._json(f"{trial.id}/result.json")
+        if found is not None and not isinstance(found.get("metrics"), dict):
+            raise DfkdError(f"{self.file} cannot be read: the result of {trial.id} is damaged")
+        return found
 
     def failure(self, trial: Trial) -> dict[str, Any] | None:
         """As `harness.rundir.Kept.failure`."""
@@ -129,7 +127,15 @@ class Archive:
 
     @cached_property
     def _about(self) -> dict[str, Any]:
-        return self._json("grid.json") or {}
+        with self._told():
+            found = json.loads(self._needed("grid.json"))
+            return {"grid": found["grid"]} | found
+
+    def _needed(self, name: str) -> bytes:
+        found = self._read(name)
+        if found is None:
+            raise DfkdError(f"{self.file} cannot be read: it has no {name}")
+        return found
 
     def _read(self, name: str) -> bytes | None:
         """A member's bytes, or None; nothing is ever unpacked to disk."""
@@ -139,8 +145,7 @@ class Archive:
     def _json(self, name: str) -> dict[str, Any] | None:
         found = self._read(name)
         with self._told():
-            value = None if found is None else json.loads(found)
-        return value if isinstance(value, dict) else None
+            return None if found is None else dict(json.loads(found))
 
     def _arrays(self, name: str) -> dict[str, np.ndarray] | None:
         found = self._read(name)
@@ -156,99 +161,8 @@ class Archive:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise DfkdError(f"{self.file} cannot be read: {error}") from error
-
-
-def write(folder: Path, grid: Grid, trials: Sequence[Trial], dirs: Dirs, command: str) -> Archive:
-    """Write a grid's trials into ``folder/trials.zip``, whole or not at all; the same trials, the same bytes.
-
-    Args:
-        folder: made if missing.
-        grid: as it was run; its name is the report's title.
-        trials: of the grid, each row's with its label.
-        dirs: where they lie.
-        command: what runs them, for readers.
-
-    Raises:
-        DfkdError: where a trial is running, or nothing has ended, or a file cannot be read or written.
-    """
-    runs = [dirs.run(trial) for trial in trials]
-    states = [run.status() for run in runs]
-    if "running" in states:
-        raise DfkdError(f"trial {runs[states.index('running')].id} is running: publish when it has ended")
-    if not set(states) & set(_SETTLED):
-        raise DfkdError(f"none of {len(runs)} trials has ended under {dirs.out}: nothing to publish")
-    about = {"grid": grid.model_dump(mode="json"), "command": command}
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
-        _add(file, "grid.json", json.dumps(about, indent=1).encode())
-        _add(file, "trials.jsonl", b"".join(t.model_dump_json().encode() + b"\n" for t in trials))
-        first = _first(trials, states)
-        ended = {run.id: run for run, state in zip(runs, states, strict=True) if state in _SETTLED}
-        for id, run in sorted(ended.items()):
-            for name in KEPT:
-                if (path := run.path / name).is_file():
-                    _add(file, f"{id}/{name}", path.read_bytes())
-            if failure := run.failure():  # its detail is a traceback, with the folders of one machine
-                _add(file, f"{id}/failure.json", json.dumps(failure | {"detail": ""}).encode())
-            if id in first and (arrays := dirs.samples(id)) is not None:
-                _add(file, f"{id}/samples.npz", _packed(_thinned(arrays)))
-    _replace(Path(folder) / NAME, made.getvalue())
-    return Archive(folder)
-
-
-def _first(trials: Sequence[Trial], states: Sequence[str]) -> set[str]:
-    """Of each row, in each place, the finished trial with the lowest seed."""
-    found: dict[tuple[Any, ...], Trial] = {}
-    for trial, state in zip(trials, states, strict=True):
-        key = (trial.task, trial.teacher, trial.student, trial.teacher_seed, trial.label)
-        if state == "done" and (key not in found or trial.seed < found[key].seed):
-            found[key] = trial
-    return {trial.id for trial in found.values()}
-
-
-def _thinned(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The first images of each label asked, of the teacher's where none was."""
-    import numpy as np
-
-    label = np.where(arrays["y"] >= 0, arrays["y"], arrays["t"])
-    kept = np.zeros(len(label), dtype=bool)
-    for k in np.unique(label):
-        kept[np.flatnonzero(label == k)[:PER_CLASS]] = True
-    return {name: values[kept] for name, values in arrays.items()}
-
-
-def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An npz of fixed times."""
-    import numpy as np
-
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as file:
-        for name, values in sorted(arrays.items()):
-            one = io.BytesIO()
-            np.save(one, values, allow_pickle=False)
-            _add(file, f"{name}.npy", one.getvalue())
-    return made.getvalue()
-
-
-def _add(file: zipfile.ZipFile, name: str, data: bytes) -> None:
-    member = zipfile.ZipInfo(name, _WHEN)
-    member.compress_type = file.compression
-    member.external_attr = 0o644 << 16
-    file.writestr(member, data)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    new = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(data)
-        new.replace(path)
-    except OSError as error:
-        raise DfkdError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        new.unlink(missing_ok=True)
+        except _DAMAGE as error:
+            raise DfkdError(f"{self.file} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def drawn(archives: Sequence[Archive], n: int, seed: int) -> list[tuple[Archive, Trial]]:
@@ -261,3 +175,24 @@ def drawn(archives: Sequence[Archive], n: int, seed: int) -> list[tuple[Archive,
     if len(done) < n:
         raise DfkdError(f"--trials {n}: {len(done)} finished trials are published there")
     return [done[id] for id in random.Random(seed).sample(sorted(done), n)]
+
+
+def check_versions(trials: Sequence[Trial]) -> None:
+    """Refuse to run published trials that today's code would compute otherwise, under their old ids.
+
+    Raises:
+        DfkdError: naming the first whose method, task or protocol has another version here.
+    """
+    from harness import data, registry
+
+    for t in trials:
+        versions = (
+            (t.method, t.method_version, registry.methods.get(t.method).VERSION),
+            (t.task, t.task_version, data.version(t.task)),
+            ("the protocol", t.protocol, PROTOCOL),
+        )
+        for what, was, now in versions:
+            if was != now:
+                raise DfkdError(
+                    f"trial {t.id} ({t.cell}) is of version {was} of {what}; here is version {now}"
+                )

@@ -55,6 +55,7 @@ def run(
 
     Several grids run one after the other; OUT/reports/index.html then lists their reports.
     """
+    from harness.archive import check_versions
     from harness.progress import Progress
     from harness.results import Results, index
     from harness.rundir import Dirs
@@ -62,6 +63,9 @@ def run(
     from harness.tracker import Tracker
 
     distinct(chosen)
+    for each in chosen:
+        if each.archive:
+            check_versions(each.trials)
     teachers_dir = teachers or out / "teachers"
     made, whole = [], True
     for each in chosen:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from harness import printing
-from harness.options import OUT, Chosen, DataRoot, Out, Teachers, on_grid
+from harness.options import OUT, Chosen, DataRoot, Json, Out, Teachers, on_grid
 
 
 @on_grid
@@ -19,6 +19,7 @@ def publish(
         Path, typer.Option(help="The folder, say benchmarks/results/digits; its name is the report's title.")
     ],
     out: Out = OUT,
+    teachers: Teachers = None,
 ) -> None:
     """Publish a grid's results: all that its report is made of, the tidy table, Markdown and figures.
 
@@ -26,27 +27,25 @@ def publish(
     same report again, `dfkd rerun FOLDER` runs some of the trials again. A folder of published results given
     as GRID has its table and report written anew.
     """
-    from harness import archive, gridfile
+    from harness import publish as publishing
     from harness.errors import DfkdError
-    from harness.results import Results
     from harness.rundir import Dirs
+    from harness.stale import Staleness
 
-    folder = to.absolute()
-    grid = chosen.grid.model_copy(update={"name": folder.name})
-    if chosen.archive and chosen.archive.folder.absolute() != folder:
-        raise DfkdError(f"--to {to}: what {chosen.archive.folder} publishes is written anew there alone")
-    if not chosen.archive:
-        archive.write(folder, grid, chosen.trials, Dirs(out), chosen.command)
-    kept = archive.Archive(folder)
-    found = Results(kept.grid, kept.trials, kept, out, None, kept.command)
-    text = found.frame.to_csv(index=False, lineterminator="\n")
-    gridfile.write(folder / "trials.csv", text, anew=True)
-    for old in (folder / "figures").glob("*.svg"):  # one that a later report has no more
-        old.unlink()
-    for kind, path in found.report(("md", "csv"), folder).items():
-        print(f"{kind}: {path}")
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{len(kept.trials)} trials, {size / 2**20:.1f} MiB in {to}")
+    if chosen.archive:
+        if chosen.part or chosen.archive.folder.resolve() != to.resolve():
+            raise DfkdError(
+                f"{chosen.archive.folder} is published: its report is written anew of all its trials and in "
+                f"its place, with --to {chosen.archive.folder}"
+            )
+        written = publishing.again(to)
+    else:
+        stale = Staleness(teachers or out / "teachers")
+        written = publishing.publish(to, chosen.grid, chosen.trials, Dirs(out), stale, chosen.command)
+    for what, path in written.items():
+        print(f"{what}: {path}")
+    size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
+    print(f"{len(chosen.trials)} trials, {size / 2**20:.1f} MiB in {to}")
 
 
 def rerun(
@@ -58,10 +57,11 @@ def rerun(
     draw: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     workers: Annotated[
         int | None, typer.Option(help="Trials at a time; what fits by default; 0 runs here, without Ray.")
-    ] = 0,
+    ] = None,
     out: Out = OUT,
     data_root: DataRoot = None,
     teachers: Teachers = None,
+    as_json: Json = False,
 ) -> None:
     """Run published trials again, drawn at random, and hold the numbers against the published ones.
 
@@ -70,11 +70,14 @@ def rerun(
     """
     from harness import archive
     from harness.progress import Progress
+    from harness.rundir import Dirs
     from harness.schedule import run_trials
     from harness.sides import read
 
     published = [archive.Archive(folder) for each in folders for folder in archive.below(each)]
     drawn = archive.drawn(published, trials, draw)
+    archive.check_versions([trial for _, trial in drawn])
+    there = sum(Dirs(out).result(trial) is not None for _, trial in drawn)
     summary = run_trials(
         [trial for _, trial in drawn], out, workers=workers, data_root=data_root,
         teachers_dir=teachers or out / "teachers", progress=Progress(),
@@ -83,12 +86,16 @@ def rerun(
     if summary.interrupted:
         raise typer.Exit(130)
     comparing, changes = (importlib.import_module(f"reports.{name}") for name in ("compare", "changes"))
-    ids = {trial.id for _, trial in drawn}
-    then = {r["id"]: r for kept, _ in drawn for r in read(kept.folder).records if r["id"] in ids}
-    here = [record for record in read(out).records if record["id"] in ids]
-    found = comparing.compare(list(then.values()), here)
-    print(f"A: published\nB: {out}, run again\n")
-    printing.table(changes.table(found))
-    print("\n".join(changes.lines(found)))
-    if found.broken or summary.failed or summary.busy or summary.open:
+    places = {kept.folder: {t.id for k, t in drawn if k is kept} for kept, _ in drawn}
+    then = [r for folder, ids in places.items() for r in read(folder).records if r["id"] in ids]
+    here = [r for r in read(out).records if r["id"] in {trial.id for _, trial in drawn}]
+    found = comparing.compare(then, here)
+    ran = f"run again, but for {there} that {'was' if there == 1 else 'were'} there" if there else "run again"
+    if as_json:
+        printing.dump({"already_there": there} | changes.plain(found))
+    else:
+        print(f"A: published\nB: {out}, {ran}\n")
+        printing.table(changes.table(found))
+        print("\n".join(changes.lines(found)))
+    if found.broken or not all(pair.done for pair in found.pairs) or len(found.pairs) < len(drawn):
         raise typer.Exit(1)

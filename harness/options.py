@@ -80,13 +80,15 @@ class Chosen:
 
     Attributes:
         command: what runs them.
-        archive: where they are published, if the grid was named by that folder and nothing was changed.
+        archive: where they are published, if the grid was named by that folder.
+        part: whether they are not all of the trials that are published there.
     """
 
     grid: Grid
     trials: list[Trial]
     command: str = ""
     archive: Archive | None = None
+    part: bool = False
 
 
 def choose(
@@ -156,16 +158,14 @@ def choose(
         "methods": methods, "seeds": seeds, "teacher-seeds": teacher_seeds, "task": task, "pair": pair,
         "budget": budget, "equal-cost": equal_cost, "set": set, "precision": precision,
     }  # fmt: skip
-    command = _command(grid, given, compile)
-    if grid and archive.is_one(Path(grid)):
-        kept = archive.Archive(Path(grid))
-        if not any(given.values()) and compile is None:
-            return Chosen(kept.grid, kept.trials, kept.command, kept)
+    kept = archive.Archive(Path(grid)) if grid and archive.is_one(Path(grid)) else None
+    if kept and all(value in (None, []) for value in given.values()) and compile is None:
+        return Chosen(kept.grid, kept.trials, kept.command, kept)
     found = grids.override(
         grids.load(grid) if grid else grids.bare(task or (), [grids.parse_pair(p) for p in pair or ()]),
         methods=grids.words(methods or ""),
         seeds=grids.parse_seeds(seeds) if seeds is not None else (),
-        teacher_seeds=grids.parse_seeds(teacher_seeds, "--teacher-seeds") if teacher_seeds else (),
+        teacher_seeds=() if teacher_seeds is None else grids.parse_seeds(teacher_seeds, "--teacher-seeds"),
         tasks=task or (),
         pairs=[grids.parse_pair(p) for p in pair or ()],
         budget=Budget.parse(budget) if budget is not None else None,
@@ -177,11 +177,20 @@ def choose(
     trials = grids.trials(found)
     if not trials:
         raise DfkdError(f"grid {grid} has no trial: it has no variant that can be run")
-    return Chosen(found, trials, command)
+    if kept and {t.id for t in trials} <= {t.id for t in kept.trials}:
+        return Chosen(found, trials, kept.command, kept, part=True)
+    return Chosen(found, trials, _command(grid, given, compile))
 
 
 def _command(grid: str, given: Mapping[str, Any], compile: bool | None) -> str:
-    """The command that runs what was chosen, as one types it."""
+    """The command that runs what was chosen, as one types it; a grid of `benchmarks` by its bare name."""
+    from harness import grids
+
+    file = Path(grid)
+    if file.stem in grids.known() and grids.find(file.stem).resolve() == file.resolve():
+        grid = file.stem
+    elif file.is_absolute():  # a folder of this machine says nothing to others
+        grid = file.name
     words = ["dfkd", "run", *([grid] if grid else [])]
     for name, value in given.items():
         for each in value if isinstance(value, list) else [value] if value is not None else []:

@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.archive import Archive
 from harness.errors import DfkdError
 from harness.rundir import Dirs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.archive import Archive
     from harness.config import Grid, Trial
     from harness.store import MLflow
 
@@ -57,7 +57,8 @@ class Results:
         from harness.frames import frame
         from harness.stale import Staleness
 
-        stale = Staleness(self.teachers_dir) if self.teachers_dir else None
+        now = Staleness(self.teachers_dir or self.out / "teachers")
+        stale = self.source.stale if isinstance(self.source, Archive) else now
         return frame(self.trials, self.source, stale, self.grid.metrics)
 
     @cached_property
@@ -96,7 +97,8 @@ class Results:
         if label is not None:
             own = dict.fromkeys(str(grid.budget_of(label, t, p)) for t in grid.tasks for p in grid.pairs)
             told.append(f"Equal cost: every row may spend what {label} spends in {' or '.join(own)}.")
-        return " ".join(filter(None, [*told, grid.notes()]))
+        silent = "The grid states nothing on how its settings were found."
+        return " ".join(filter(None, [*told, grid.notes() or silent]))
 
     def report(
         self, formats: Sequence[str] = ("html", "md", "csv"), folder: Path | None = None

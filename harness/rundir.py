@@ -364,6 +364,18 @@ def _torn(path: Path) -> bool:
     return False
 
 
+def read_bytes(path: Path) -> bytes:
+    """A file of a store.
+
+    Raises:
+        DiskError: for one that cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DiskError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         return _parse(path.read_bytes())

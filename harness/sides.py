@@ -14,7 +14,7 @@ import importlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -93,7 +93,7 @@ def as_rows(side: Side, grid: Grid | None) -> Side:
     """
     if side.kind == "report":
         return side
-    if side.kind != "folder":
+    if side.kind not in ("folder", "published"):
         raise DfkdError(
             f"{side.path} holds single trials, which a report of rows cannot be held against: give the "
             "folder of `dfkd run --out` that they are from"
@@ -102,8 +102,12 @@ def as_rows(side: Side, grid: Grid | None) -> Side:
     from harness.frames import curves, frame
 
     notes = list(side.notes)
-    trials = grids.trials(grid) if grid else list(_declared(side, notes))
-    source = Dirs(side.path)
+    source: Dirs | archive.Archive = Dirs(side.path)
+    declared: Iterable[Trial] = _declared(side, notes)
+    if side.kind == "published":
+        source = archive.Archive(side.path)
+        declared = source.trials
+    trials = grids.trials(grid) if grid else list(declared)
     table = importlib.import_module("reports.tables")
     text = table.to_csv(table.main(frame(trials, source), curves(trials, source)))
     rows = [_row(row) for row in csv.DictReader(text.splitlines())]
@@ -171,13 +175,10 @@ def _archive(path: Path) -> Side:
     for trial in {t.id: t for t in reversed(found.trials)}.values():
         told, result = trial.model_dump(mode="json"), found.result(trial) or {}
         names = {k: told[k] for k in ("task", "teacher", "student", "method", "seed", "teacher_seed")}
-        own: dict[str, Any] = {
-            "id": trial.id,
-            "told_id": trial.id,
-            "status": found.status(trial),
-            "images": _named(result),
-        }
-        own |= {"curve": partial(found.curve, trial), "images": _named(result)}
+        decided = found.predictions(trial.id)
+        own: dict[str, Any] = {"id": trial.id, "told_id": trial.id, "status": found.status(trial)}
+        own |= {"curve": partial(found.curve, trial)}
+        own |= {"images": len(decided["y"]) if decided else _named(result)}
         side.records.append(names | own | _told(told, result, found.failure(trial)))
     return side
 

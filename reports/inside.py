@@ -111,8 +111,8 @@ def clouds(places: Sequence[Place], samples: select.Arrays) -> Picture | None:
 
 def _clouds(place: Place, found: Sequence[Any], wanted: NDArray[np.int64], k: int, depth: bool) -> Picture:
     caption = (
-        f"Images of the first seed in the teacher's penultimate features, drawn by t-SNE ({separation.DRAWN} "
-        "images; only who is near whom means something). Silhouette: mean over all stored images in the "
+        f"The first {separation.EACH} images of each class, of the first seed, in the teacher's penultimate "
+        "features, drawn by t-SNE (only who is near whom means something). Silhouette: their mean in the "
         "features themselves, 1 for classes far apart, 0 where they overlap. Classes by the teacher's own "
         "label part by construction."
     )

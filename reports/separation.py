@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from reports import select
 
-#: images drawn at most; the silhouette is over all that are stored
-DRAWN = 300
+#: of each class the first so many images count: what is published keeps no more (`harness.publish`)
+EACH = 30
 #: neighbours that t-SNE tries to keep, of 300 images
 _PERPLEXITY = 30.0
 
 
 def silhouette(samples: Mapping[str, NDArray[Any]]) -> float:
-    """Mean silhouette of the classes in the teacher's features, in [-1, 1]; NaN below two classes.
+    """Mean silhouette of the first images of each class in the teacher's features; NaN below two classes.
 
     (b - a) / max(a, b) of each image, with a its mean Euclidean distance to its own class and b that to the
-    nearest other one (Rousseeuw 1987); 1: classes far apart, 0: they overlap. The class is the label
-    asked, or the teacher's where none was.
+    nearest other one (Rousseeuw 1987), in [-1, 1]; 1: classes far apart, 0: they overlap. The class is the
+    label asked, or the teacher's where none was.
 
     Args:
         samples: ``h`` (n, D) teacher features, ``y`` and ``t`` (n,).
@@ -30,6 +30,8 @@ def silhouette(samples: Mapping[str, NDArray[Any]]) -> float:
     from sklearn.metrics import silhouette_score
 
     h, label = _finite(samples)
+    at = _first(label, np.unique(label))
+    h, label = h[at], label[at]
     if not 2 <= len(np.unique(label)) < len(label):
         return math.nan
     return float(silhouette_score(h, label))
@@ -44,14 +46,13 @@ def plane(
 
     Args:
         samples: as `silhouette` takes them.
-        classes: which; about as many images of each.
+        classes: which.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     h, label = _finite(samples)
-    each = max(1, DRAWN // len(classes))
-    at = np.sort(np.concatenate([np.flatnonzero(label == k)[:each] for k in classes]))
+    at = _first(label, classes)
     if len(at) < 12 or np.allclose(h[at], h[at[0]]):
         return None
     with threadpool_limits(1):
@@ -60,6 +61,13 @@ def plane(
             perplexity=min(_PERPLEXITY, (len(at) - 1) / 3), init=start, random_state=0, n_jobs=1
         ).fit_transform(h[at])
     return places.astype(np.float64), label[at]
+
+
+def _first(label: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Where the first images of some classes stand."""
+    return np.sort(
+        np.concatenate([np.flatnonzero(label == k)[:EACH] for k in classes] or [np.zeros(0, np.intp)])
+    )
 
 
 def _components(h: NDArray[np.float64]) -> NDArray[np.float32]:

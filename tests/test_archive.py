@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import archive, grids
+from harness import archive, grids, options, publish
 from harness.config import Grid
 from harness.frames import curves, frame
 from harness.rundir import Dirs, Run
+from harness.stale import Staleness
 from tests.finished_trials import finish
 
 pytestmark = pytest.mark.xdist_group("archive")  # one world for all
@@ -48,8 +49,18 @@ class World:
     def ids(self) -> dict[tuple[str, int], str]:
         return {(t.label, t.seed): t.id for t in self.grid.trials()}
 
-    def write(self, to: Path) -> archive.Archive:
-        return archive.write(to, self.grid, self.grid.trials(), Dirs(self.out), "dfkd run mine.py")
+    def write(self, to: Path, out: Path | None = None) -> archive.Archive:
+        """The archive alone, of a store like this one's."""
+        to.mkdir(parents=True, exist_ok=True)
+        stale = Staleness(self.out / "teachers")
+        data = publish.pack(self.grid, self.grid.trials(), Dirs(out or self.out), stale, "dfkd run mine.py")
+        (to / archive.NAME).write_bytes(data)
+        return archive.Archive(to)
+
+    def copy(self, to: Path) -> Path:
+        """The store again, to be changed."""
+        shutil.copytree(self.out, to)
+        return to
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +91,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_published_folder_says_what_the_store_says(world: World) -> None:
     kept, dirs, trials = archive.Archive(world.folder), Dirs(world.out), world.grid.trials()
     assert kept.trials == trials
-    assert kept.grid == world.grid
+    assert kept.grid == world.grid.model_copy(update={"name": "mine"})
     ended = [t for t in trials if t.label != "dfq"]
     pd.testing.assert_frame_equal(frame(ended, kept), frame(ended, dirs))
     pd.testing.assert_frame_equal(curves(ended, kept), curves(ended, dirs))
@@ -97,7 +108,7 @@ def test_images_are_kept_of_the_first_seed_and_thinned(world: World) -> None:
     whole, thin = Dirs(world.out).samples(first), kept.samples(first)
     assert whole and thin
     assert len(whole["y"]) == 700
-    assert np.bincount(thin["y"]).tolist() == [archive.PER_CLASS] * 10
+    assert np.bincount(thin["y"]).tolist() == [publish.PER_CLASS] * 10
     at = np.sort(np.concatenate([np.flatnonzero(whole["y"] == k)[:30] for k in range(10)]))
     for name in ("images", "y", "t", "s", "h"):
         assert np.array_equal(thin[name], whole[name][at])
@@ -126,9 +137,9 @@ def test_publishing_a_folder_again_mends_its_report(dfkd: Dfkd, world: World, tm
     shutil.copytree(world.folder, folder)
     (folder / "report.md").write_text("something else")
     (folder / "figures" / "of-an-older-report.svg").write_text("<svg/>")
-    code, _, error = dfkd("publish", folder, "--to", tmp_path / "other")
-    other = f"--to {tmp_path / 'other'}: what {folder} publishes is written anew there alone"
-    assert (code, error) == (2, f"dfkd: {other}\n")
+    anew = f"dfkd: {folder} is published: its report is written anew of all its trials and in its place, with"
+    for more in (["--to", tmp_path / "other"], ["--to", folder, "--methods", "cpsc"]):
+        assert dfkd("publish", folder, *more)[::2] == (2, f"{anew} --to {folder}\n")
     assert dfkd("publish", folder, "--to", folder)[0] == 0
     assert files(folder) == files(world.folder)
 
@@ -154,17 +165,103 @@ def test_what_cannot_be_published(dfkd: Dfkd, world: World, tmp_path: Path) -> N
     assert not to.exists()
 
 
-@pytest.mark.parametrize("damage", ["zip", "json", "version"])
+def test_a_folder_of_other_things_stays_as_it_is(dfkd: Dfkd, world: World, tmp_path: Path) -> None:
+    (tmp_path / "p" / "figures").mkdir(parents=True)
+    (tmp_path / "p" / "figures" / "logo.svg").write_text("<svg/>")
+    (tmp_path / "file").write_text("text")
+    for name in ("p", "file"):
+        code, _, error = dfkd("publish", world.file, "--out", world.out, "--to", tmp_path / name)
+        said = f"--to {tmp_path / name}: something else is there; name a new folder, or published results"
+        assert (code, error) == (2, f"dfkd: {said}\n")
+    assert files(tmp_path) == {"p/figures/logo.svg": b"<svg/>", "file": b"text"}
+
+
+def test_finished_trials_are_never_lost_and_a_failure_changes_nothing(
+    dfkd: Dfkd, world: World, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "p" / "mine", world.copy(tmp_path / "runs")
+    shutil.copytree(world.folder, folder)
+    where = ("--out", out, "--to", folder)
+    (out / "trials" / world.ids["cpsc", 1] / "predictions.npz").write_bytes(b"PK no more")
+    code, _, error = dfkd("publish", world.file, *where)
+    assert code == 2
+    assert "predictions.npz" in error and error.count("\n") == 1
+    assert files(folder) == files(world.folder)
+    shutil.rmtree(out / "trials" / world.ids["cpsc", 1])
+    code, _, error = dfkd("publish", world.file, *where)
+    assert code == 2
+    assert "1 of the finished trials that are published there would be lost" in error
+    assert files(folder) == files(world.folder)
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["mine"]
+
+
+def test_what_was_stale_stays_apart(world: World, tmp_path: Path) -> None:
+    out = world.copy(tmp_path / "runs")
+    file = out / "trials" / world.ids["cpsc", 1] / "result.json"
+    told = json.loads(file.read_text())
+    told["provenance"]["torch"] = "1.0.0"
+    file.write_text(json.dumps(told))
+    kept = world.write(tmp_path / "mine", out)
+    trials = {(t.label, t.seed): t for t in kept.trials}
+    assert kept.stale(trials["cpsc", 1], {}).startswith("torch was 1.0.0, is ")
+    assert kept.stale(trials["cpsc", 0], {}) == ""
+
+
+def test_images_are_of_the_first_seed_that_has_any(world: World, tmp_path: Path) -> None:
+    out = world.copy(tmp_path / "runs")
+    (out / "trials" / world.ids["cpsc", 0] / "samples.npz").unlink()
+    kept = world.write(tmp_path / "mine", out)
+    assert kept.samples(world.ids["cpsc", 0]) is None
+    assert kept.samples(world.ids["cpsc", 1]) is not None
+
+
+def test_the_command_names_no_folder_of_this_machine(world: World, tmp_path: Path) -> None:
+    assert archive.Archive(world.folder).command == "dfkd run mine.py"
+    assert options.choose(str(world.file), seeds="0", methods="no CFE").command == (
+        "dfkd run mine.py --methods 'no CFE' --seeds 0"
+    )
+    own = Path(grids.__file__).parent.parent / "benchmarks" / "digits.py"
+    assert options.choose(str(own)).command == options.choose("digits").command == "dfkd run digits"
+
+
+def test_trials_of_another_version_are_not_run(
+    dfkd: Dfkd, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import registry
+
+    monkeypatch.setattr(registry.methods.get("cpsc"), "VERSION", 99)
+    code, _, error = dfkd("run", world.folder, "--out", world.out)
+    assert code == 2
+    assert error.endswith("of version 1 of cpsc; here is version 99\n")
+    assert dfkd("rerun", world.folder, "--out", world.out)[0] == 2
+
+
+@pytest.mark.parametrize(
+    "damage", ["zip", "bytes", "json", "version", "no grid", "empty grid", "trials", "no trials", "result"]
+)
 def test_a_damaged_folder_is_told_in_one_line(dfkd: Dfkd, world: World, tmp_path: Path, damage: str) -> None:
     file = world.write(tmp_path / "mine").file
+    with zipfile.ZipFile(file) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+        offset = old.getinfo("trials.jsonl").header_offset
+    about = json.loads(members["grid.json"])
+    about["grid"]["wings"] = 2
+    result = next(name for name in members if name.endswith("result.json"))
+    members |= {
+        "json": {"grid.json": b"{"}, "version": {"grid.json": json.dumps(about).encode()},
+        "empty grid": {"grid.json": b"{}"}, "trials": {"trials.jsonl": b"{\n"}, "result": {result: b"{}"},
+    }.get(damage, {})  # fmt: skip
+    members.pop({"no grid": "grid.json", "no trials": "trials.jsonl"}.get(damage, ""), None)
     if damage == "zip":
         file.write_bytes(b"PK\x03\x04 and no more")
+    elif damage == "bytes":
+        data = bytearray(file.read_bytes())
+        data[offset + 60 : offset + 90] = bytes(30)
+        file.write_bytes(data)
     else:
-        with zipfile.ZipFile(file) as old:
-            about = json.loads(old.read("grid.json"))
-        about["grid"]["wings"] = 2
         with zipfile.ZipFile(file, "w") as new:
-            new.writestr("grid.json", b"{" if damage == "json" else json.dumps(about))
+            for name, data in members.items():
+                new.writestr(name, data)
     code, _, error = dfkd("report", file.parent, "--out", tmp_path / "again")
     assert code == 2
     assert error.count("\n") == 1
@@ -177,6 +274,8 @@ def test_published_results_are_a_grid_and_a_side_of_a_comparison(dfkd: Dfkd, wor
     listed = json.loads(said)
     assert [(t["label"], t["seed"]) for t in listed] == [("cpsc", 7), ("no CFE", 7)]
     assert len(json.loads(dfkd("results", world.folder, "--json")[1])) == 8
+    part = json.loads(dfkd("results", world.folder, "--methods", "cpsc", "--json")[1])
+    assert [(row["variant"], row["status"]) for row in part] == [("cpsc", "done"), ("cpsc", "done")]
     code, _, error = dfkd("results", world.folder, "--from", "mlflow")
     assert (code, error) == (
         2,
@@ -209,12 +308,14 @@ def test_a_trial_drawn_at_random_runs_again(
     code, _, error = dfkd("run", tmp_path / "tiny.py", *where)
     assert code == 0, error
     assert dfkd("publish", tmp_path / "tiny.py", "--out", out, "--to", folder)[0] == 0
-    code, said, error = dfkd(
-        "rerun", folder.parent, "--trials", 2, "--out", tmp_path / "again", "--workers", 0
-    )
+    again = ("--out", tmp_path / "again", "--workers", 0)
+    code, said, error = dfkd("rerun", folder.parent, "--trials", 2, *again)
     assert code == 0, error + said
     assert said.count(" equal") >= 2
     assert "broken" not in said
+    assert dfkd("rerun", folder, "--trials", 2, *again)[1].count("run again, but for 2 that were there") == 1
+    told = json.loads(dfkd("rerun", folder, "--trials", 2, *again, "--json")[1])
+    assert told["already_there"] == 2 and {pair["verdict"] for pair in told["pairs"]} == {"equal"}
     # a number that somebody changed is found
     with zipfile.ZipFile(folder / "trials.zip") as old:
         members = {name: old.read(name) for name in old.namelist()}
@@ -225,7 +326,7 @@ def test_a_trial_drawn_at_random_runs_again(
     with zipfile.ZipFile(folder / "trials.zip", "w") as new:
         for each, data in members.items():
             new.writestr(each, data)
-    code, said, error = dfkd("rerun", folder, "--trials", 2, "--out", tmp_path / "again", "--workers", 0)
+    code, said, error = dfkd("rerun", folder, "--trials", 2, *again)
     assert code == 1
     assert "broken promise" in said
     code, _, error = dfkd("rerun", folder, "--trials", 3, "--out", tmp_path / "again")

@@ -111,7 +111,7 @@ def one_line(said: Said, *parts: str) -> None:
 # --- the command itself -------------------------------------------------------------------------
 
 COMMANDS = "run ablate search list status bench show results report measure sync export".split()
-COMMANDS += "methods tasks nets metrics check teachers ui compare merge".split()
+COMMANDS += "methods tasks nets metrics check teachers ui compare merge publish rerun".split()
 
 
 def test_help_names_every_command(dfkd):
@@ -139,7 +139,7 @@ def test_listings_take_json():
 
     app = typer.main.get_command(cli.app)
     names = ("list", "status", "show", "results", "methods", "tasks", "nets", "metrics", "check")
-    for name in (*names, "compare", "merge"):
+    for name in (*names, "compare", "merge", "rerun"):
         assert "--json" in [word for p in app.commands[name].params for word in p.opts], name
     assert "--json" in [word for p in app.commands["teachers"].commands["list"].params for word in p.opts]
 
