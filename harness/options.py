@@ -182,16 +182,18 @@ def choose(
     return Chosen(found, trials, _command(grid, given, compile))
 
 
-def _command(grid: str, given: Mapping[str, Any], compile: bool | None) -> str:
+def _command(grid: str | None, given: Mapping[str, Any], compile: bool | None) -> str:
     """The command that runs what was chosen, as one types it; a grid of `benchmarks` by its bare name."""
     from harness import grids
 
-    file = Path(grid)
-    if file.stem in grids.known() and grids.find(file.stem).resolve() == file.resolve():
-        grid = file.stem
-    elif file.is_absolute():  # a folder of this machine says nothing to others
-        grid = file.name
-    words = ["dfkd", "run", *([grid] if grid else [])]
+    words = ["dfkd", "run"]
+    if grid:
+        file = Path(grid)
+        if file.stem in grids.known() and grids.find(file.stem).resolve() == file.resolve():
+            grid = file.stem
+        elif file.is_absolute():  # a folder of this machine says nothing to others
+            grid = file.name
+        words.append(grid)
     for name, value in given.items():
         for each in value if isinstance(value, list) else [value] if value is not None else []:
             words += [f"--{name}", str(each)]

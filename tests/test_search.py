@@ -17,6 +17,7 @@ import torch
 from filelock import FileLock
 from scipy import stats
 
+from benchmarks.settings import DIGITS
 from harness import candidate, chosen, cli, data, draws, grids, registry, teachers
 from harness.config import RECIPES, Budget, Recipe, Trial, choice, log, resolve, uniform
 from harness.draws import Axis
@@ -585,7 +586,8 @@ def test_a_search_as_a_person_sees_it(capsys: Any, monkeypatch: Any, tmp_path: P
     assert (code, err) == (0, "")
     found = json.loads(again)
     assert found["trials_used"] == 3 and found["folder"] == str(folder)
-    assert found["asked"]["given"]["batch"] == 16 and found["trials"][0]["settings"]["lr_s"] == 0.1
+    first = found["trials"][0]["settings"]
+    assert found["asked"]["given"]["batch"] == 16 and first["lr_s"] == DIGITS["noise"]["lr_s"]
     listed = call(capsys, monkeypatch, "list", folder / "chosen.py", "--json")
     assert listed[0] == 0 and {t["seed"] for t in json.loads(listed[1])} == {0, 1, 2}
 
