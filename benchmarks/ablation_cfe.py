@@ -1,7 +1,7 @@
 """How deep Categorical Feature Embedding goes: which of the generator's four norms are categorical.
 
 Run:    dfkd run ablation_cfe --gpus-per-trial 0.5
-        --task digits --pair wrn16_2:wrn16_1           on a laptop, with the settings of digits
+        --task digits --pair wrn16_2:wrn16_1 --seeds 0-4    on a laptop: benchmarks/results/ablation_cfe
         --methods "all four,norms 0+1+2,no CFE"        some of the rows
 Trials: 48 (16 rows: every choice; 3 seeds), 1 teacher.
 Cost:   5.30e19 FLOP, 294 hours of a GPU that keeps up 50 TFLOP/s; a fifth with --pair wrn40_2:wrn16_1.

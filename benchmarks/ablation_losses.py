@@ -1,7 +1,7 @@
 """What each loss term of CPSC gives: the full method less one term, and the bare game with one term more.
 
 Run:    dfkd run ablation_losses --gpus-per-trial 0.5
-        --task digits --pair wrn16_2:wrn16_1           on a laptop, with the settings of digits
+        --task digits --pair wrn16_2:wrn16_1 --seeds 0-4    on a laptop: benchmarks/results/ablation_losses
         dfkd ablate METHOD                             the same for any method
 Trials: 33 (11 rows, 3 seeds), 1 teacher.
 Cost:   3.64e19 FLOP, 202 hours of a GPU that keeps up 50 TFLOP/s; every row costs the same.

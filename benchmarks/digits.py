@@ -1,11 +1,13 @@
 """The demo: every registered method on scikit-learn's real handwritten digits (8 x 8), 1,000 updates each.
 
-Run:    make demo                                        one seed each, three of cpsc
-        dfkd run benchmarks/digits.py --seeds 0-2        three of each: the full grid
-        dfkd run benchmarks/digits.py --equal-cost cpsc  every row spends what cpsc does
+Run:    make demo                                       one seed each, three of cpsc
+        dfkd run digits --seeds 0-4                     five of each: benchmarks/results/digits
+        dfkd run digits --equal-cost cpsc --seeds 0-4   every row spends what cpsc does: .../digits_equal_cost
+        dfkd run digits --methods deepinversion,dfq,adi,fast --teacher-seeds 0-2 --seeds 0-4
+                                                        three teachers for the first four: .../digits_teachers
 Cost:   make demo: 7 min 34 s on 2 cores (AMD EPYC, one thread a trial), teacher included.
-Expect: top-1 of deepinversion, fast 98.3, adi 98.0, cmi 97.3, dfad 97.0, cpsc 96.8, dfq 96.3, zskt 94.1, dafl
-        87.7; controls: untrained 93.2, noise 88.1; scratch 99.6, kd 99.0, teacher 99.1.
+Expect: top-1 of deepinversion 98.9, adi 98.7, dfq 98.6, fast 98.3, dfad 98.3, cpsc 98.1, cmi 97.3, zskt
+        97.0, dafl 87.7; controls: untrained 95.1, noise 87.3; scratch 99.6, kd 99.0, teacher 99.1.
 """
 
 from benchmarks.settings import DIGITS, TRIED, updates
