@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config import settings_of
 from harness.errors import DfkdError
 from harness.record import is_number
+from harness.spans import alike
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,15 +67,19 @@ def names_of(warnings: Iterable[str]) -> list[str]:
 
 
 def listed(trials: Sequence[Trial], warnings: Sequence[Sequence[str]]) -> list[str]:
-    """Each warning once, as lines: what it says, below it the trials it is of; none for none."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for trial, told in zip(trials, warnings, strict=True):
-        place, _, seed = trial.cell.rpartition(" seed ")
-        for warning in told:
-            found.setdefault(warning, {}).setdefault(place, []).append(seed)
+    """Each warning once, as lines: what it says, below it the trials it is of; none for none.
+
+    Of warnings that differ in measured numbers alone there is one, with the range of each number.
+    """
+    said = [(warning, trial.cell) for trial, told in zip(trials, warnings, strict=True) for warning in told]
+    found = alike(said)
     lines = [f"\n{len(found)} warning{'s' if len(found) > 1 else ''}:"] if found else []
-    for warning, places in found.items():
+    for warning, cells in found.items():
         lines.append(f"  {warning}")
+        places: dict[str, list[str]] = {}
+        for cell in cells:
+            place, _, seed = cell.rpartition(" seed ")
+            places.setdefault(place, []).append(seed)
         for place, seeds in places.items():
             lines.append(f"    {place} seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}")
     return lines

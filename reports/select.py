@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from harness.spans import alike
 
 #: trial id -> arrays of one of its files, or None
 Arrays = Callable[[str], Mapping[str, NDArray[Any]] | None]
@@ -168,36 +169,15 @@ def says(status: str, reason: str) -> str:
     return _SAYS[status](line) if status in _SAYS else f"{status}: {line}"
 
 
-#: a number that was measured: it has a point or is a percentage
-_MEASURED = re.compile(r"\d+\.\d+|\d+(?= %)")
-
-
 def by_seed(said: Iterable[tuple[str, str]]) -> str:
     """(text, seed) -> each text once, with its seeds; of texts that differ in measured numbers, their range.
 
     ``blur: 43 %`` of seed 0 and ``blur: 48 %`` of seed 2 are ``blur: 43 to 48 % (seeds 0, 2)``.
     """
-    kinds: dict[str, list[tuple[str, str]]] = {}
-    for text, seed in said:
-        kinds.setdefault(_MEASURED.sub("#", text), []).append((text, seed))
-    told = []
-    for same in kinds.values():
-        seeds = list(dict.fromkeys(seed for _, seed in same))
-        text = _spanned([text for text, _ in same])
-        told.append(f"{text} (seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)})")
-    return "; ".join(told)
-
-
-def _spanned(texts: Sequence[str]) -> str:
-    """Texts that differ in measured numbers alone as one: lowest to highest."""
-    columns = zip(*(_MEASURED.findall(text) for text in texts), strict=True)
-    ends = iter([(min(column, key=float), max(column, key=float)) for column in columns])
-
-    def span(_: re.Match[str]) -> str:
-        low, high = next(ends)
-        return low if float(low) == float(high) else f"{low} to {high}"
-
-    return _MEASURED.sub(span, texts[0])
+    return "; ".join(
+        f"{text} (seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)})"
+        for text, seeds in alike(said).items()
+    )
 
 
 def classes(frame: pd.DataFrame) -> dict[str, float]:

@@ -279,6 +279,17 @@ class TestNames:
         ]
         assert diagnose.listed(trials, [[], [], []]) == []
 
+    def test_warnings_that_differ_in_a_measured_number_are_one_with_its_range(self):
+        trials = [noop_trial.make(seed) for seed in range(3)]
+        told = [["blur: 48 % of 2"], ["blur: 43 % of 2"], ["blur: 50 % of 3"]]
+        assert diagnose.listed(trials, told) == [
+            "\n2 warnings:",
+            "  blur: 43 to 48 % of 2",
+            "    noop on digits wrn16_2->wrn16_1 seeds 0, 1",
+            "  blur: 50 % of 3",
+            "    noop on digits wrn16_2->wrn16_1 seed 2",
+        ]
+
 
 RECIPE = Recipe(name="tiny", epochs=1, lr=0.05, batch=64)
 

@@ -27,7 +27,7 @@ MAY = {
         "harness.views",
     ),
     "benchmarks": ("harness.config", "benchmarks.settings"),
-    "reports": ("reports", "harness.store", "harness.frames", "harness.errors"),
+    "reports": ("reports", "harness.store", "harness.frames", "harness.errors", "harness.spans"),
 }
 #: heavy library -> the one module that imports it
 HOME = {
