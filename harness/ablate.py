@@ -19,8 +19,9 @@ from itertools import combinations
 from typing import Any, Literal
 
 from harness import registry, remember
-from harness.config import Grid, Setting, resolve, settings_of
+from harness.config import Grid
 from harness.errors import DfkdError, unknown
+from harness.settings import Setting, resolve, settings_of
 from harness.study import Start
 from harness.tryout import loss_of, obstacles
 

@@ -19,9 +19,10 @@ from pydantic import ValidationError
 
 from harness import remember
 from harness.cards import slug
-from harness.config import Budget, Frozen, Setting, Trial, digest, one_line, settings_of
+from harness.config import Budget, Frozen, Trial, digest, one_line
 from harness.errors import DfkdError
 from harness.provenance import machine
+from harness.settings import Setting, settings_of
 
 _T = TypeVar("_T", bound=Frozen)
 

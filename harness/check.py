@@ -17,12 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness import registry
 from harness.compute import Compute, own_globals
-from harness.config import coerce, resolve, settings_of
 from harness.data import Loader, Split
 from harness.errors import DfkdError
 from harness.interface import Clock, Images, Method, Problem, Reference, Task, Terms
 from harness.nets.base import build as build_net
 from harness.nets.base import spec
+from harness.settings import coerce, resolve, settings_of
 
 #: three classes of 8 x 8 grey images, normalised unlike [0, 1] so that a missing inverse map shows
 TOY = Task("toy", 1, 1, 8, ("a", "b", "c"), (0.3,), (0.35,), frozenset({"pad"}))

@@ -60,7 +60,7 @@ def methods(
 
 def _method(name: str) -> dict[str, Any]:
     from harness import registry
-    from harness.config import settings_of
+    from harness.settings import settings_of
 
     cls, error = registry.methods.error_or(name)
     about: dict[str, Any] = {"name": name, "title": "", "paper": "", "year": 0, "version": 0}

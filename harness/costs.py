@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from harness import registry
 from harness.check import toy_method, toy_problem
 from harness.compute import Meter, own_globals
-from harness.config import resolve
 from harness.errors import DfkdError
 from harness.interface import Method, Problem, Task
+from harness.settings import resolve
 
 #: samples in the smaller of a method's batches while it is counted
 _ROWS = 4

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from harness.config import settings_of
 from harness.errors import DfkdError
 from harness.record import is_number
+from harness.settings import settings_of
 from harness.spans import alike
 
 if TYPE_CHECKING:

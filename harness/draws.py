@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from harness.config import Space, settings_of
 from harness.errors import DfkdError, unknown
+from harness.settings import Space, settings_of
 
 #: numbers are rounded to so many significant digits, so that a table shows exactly what was run
 _DIGITS = 3

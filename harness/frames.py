@@ -203,7 +203,7 @@ def _classes(task: str) -> float:
 def _authors_batch(method: str, settings: str) -> float:
     """Images in a batch of S as the method's own presets have it, whatever the trial's; NaN without any."""
     from harness import registry
-    from harness.config import resolve
+    from harness.settings import resolve
 
     cls, _ = registry.methods.error_or(method)
     if not cls:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from harness import draws, registry
 from harness.cards import slug
-from harness.config import Frozen, Trial, digest, resolve
+from harness.config import Frozen, Trial, digest
 from harness.rungs import ETA, By
+from harness.settings import resolve
 
 
 class Goal(Frozen):

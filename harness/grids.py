@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from harness import archive, remember
-from harness.config import Budget, Grid, Trial, one_line, settings_of
+from harness.config import Budget, Grid, Trial, one_line
 from harness.errors import DfkdError, unknown
+from harness.settings import settings_of
 
 _T = TypeVar("_T")
 _GRID = re.compile(rb"^GRID\b", re.MULTILINE)

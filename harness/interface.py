@@ -19,8 +19,8 @@ from harness.errors import DfkdError, Diverged
 
 if TYPE_CHECKING:
     from harness.compute import Compute
-    from harness.config import Presets
     from harness.nets.base import Net
+    from harness.settings import Presets
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class Schedule:
 class Method(ABC):
     """A data-free distillation method: subclass it in ``methods/<name>.py``; the file registers it.
 
-    A subclass sets `HP` (a frozen dataclass of `harness.config.setting` and `weight` fields), fills
+    A subclass sets `HP` (a frozen dataclass of `harness.settings.setting` and `weight` fields), fills
     `parts` and `opts` in ``__init__`` after calling this one, and writes `synthesize` and `distill`.
     """
 

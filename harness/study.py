@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness import grids, registry
-from harness.config import Budget, Grid, coerce, one_line, settings_of
+from harness.config import Budget, Grid, one_line
 from harness.errors import DfkdError, unknown
+from harness.settings import coerce, settings_of
 
 
 @dataclass(frozen=True)

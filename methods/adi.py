@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness.config import Presets, log, setting, weight
+from harness.settings import Presets, log, setting, weight
 from methods import deepinversion, losses
 from methods.student import see
 

@@ -27,9 +27,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.config import FIDELITY, Presets, log, setting, weight
 from harness.interface import NetSpec, Out, Problem, Task, Terms
 from harness.nets.generators import Adapter, DAFLGenerator
+from harness.settings import FIDELITY, Presets, log, setting, weight
 from harness.views import augment, flip, zoom
 from methods import losses, priors
 from methods.inversion import Inversion, InversionHP, redraw, render_with

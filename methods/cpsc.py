@@ -38,7 +38,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.config import FIDELITY, Presets, choice, log, setting, uniform, weight
 from harness.interface import (
     NetSpec,
     Out,
@@ -50,6 +49,7 @@ from harness.interface import (
     width_mismatch,
 )
 from harness.nets.generators import CFE_PRESETS, Adapter, CFEGenerator
+from harness.settings import FIDELITY, Presets, choice, log, setting, uniform, weight
 from methods import losses, priors
 from methods.generative import Generative, LoopHP
 from methods.student import adam, constant, cosine, sgd, steps

@@ -36,10 +36,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from harness.config import FIDELITY, Presets, log, setting, weight
 from harness.errors import DfkdError
 from harness.interface import Out, Problem
 from harness.nets.generators import DAFLGenerator
+from harness.settings import FIDELITY, Presets, log, setting, weight
 from methods import losses
 from methods.generative import Generative, LoopHP
 from methods.student import Lesson

@@ -25,8 +25,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.config import FIDELITY, Presets, log, setting, weight
 from harness.interface import Terms
+from harness.settings import FIDELITY, Presets, log, setting, weight
 from harness.views import flip_all, jitter
 from methods import priors
 from methods.inversion import Inversion, InversionHP

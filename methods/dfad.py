@@ -25,9 +25,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from harness.config import FIDELITY, Presets, setting
 from harness.interface import Out, Problem
 from harness.nets.generators import DAFLGenerator
+from harness.settings import FIDELITY, Presets, setting
 from methods import losses
 from methods.generative import GameHP, Generative
 

@@ -24,10 +24,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.config import FIDELITY, Presets, log, setting, weight
 from harness.errors import DfkdError
 from harness.interface import NetSpec, Out, Problem, Task
 from harness.nets.generators import DAFLGenerator
+from harness.settings import FIDELITY, Presets, log, setting, weight
 from methods import losses, priors
 from methods.generative import GameHP, Generative
 

@@ -30,9 +30,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.config import FIDELITY, Presets, choice, log, setting, weight
 from harness.interface import Problem, Terms
 from harness.nets.generators import DAFLGenerator
+from harness.settings import FIDELITY, Presets, choice, log, setting, weight
 from harness.views import augment
 from methods import losses, priors
 from methods.inversion import Inversion, InversionHP, render_with

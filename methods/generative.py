@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from harness.compute import frozen
-from harness.config import choice, log, setting
 from harness.interface import Out, Schedule, Terms
+from harness.settings import choice, log, setting
 from methods.student import Distiller, Lesson, StudentHP, adam, see, unmoved
 
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.compute import frozen
-from harness.config import log, setting, weight
 from harness.errors import DfkdError
 from harness.interface import NetSpec, Problem, Task, Terms
+from harness.settings import log, setting, weight
 from harness.views import augment
 from methods import losses, priors
 from methods.pool import Field, Pool

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.config import log, setting, weight
 from harness.interface import Images, Problem, Reference, Schedule, Terms
+from harness.settings import log, setting, weight
 from methods import losses
 from methods.student import cosine, see, sgd
 

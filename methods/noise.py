@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.config import log, setting
 from harness.interface import NetSpec, Task, Terms
+from harness.settings import log, setting
 from methods.student import Distiller, Lesson, StudentHP, unmoved
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.config import log, setting
 from harness.interface import Images, Problem, Reference, Schedule, Terms
+from harness.settings import log, setting
 from methods import losses
 from methods.student import cosine, see, sgd
 

@@ -17,8 +17,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.config import choice, log, setting
 from harness.interface import Method, Out, Problem, Schedule, Terms
+from harness.settings import choice, log, setting
 from methods import losses
 
 SCHEDULES = ("cosine", "steps", "off")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.config import log, setting
 from harness.interface import Problem, Terms
 from harness.nets.generators import DAFLGenerator
+from harness.settings import log, setting
 from methods.generative import Generative
 from methods.student import StudentHP
 

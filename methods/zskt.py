@@ -26,9 +26,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.config import FIDELITY, Presets, log, setting, weight
 from harness.interface import NetSpec, Out, Problem, Task
 from harness.nets.generators import DAFLGenerator
+from harness.settings import FIDELITY, Presets, log, setting, weight
 from methods import losses
 from methods.generative import GameHP, Generative
 from methods.student import Lesson

@@ -23,9 +23,9 @@ import torch
 
 from harness import registry
 from harness.compute import Compute, own_globals
-from harness.config import resolve, settings_of
 from harness.interface import Clock, Method, Problem, Task
 from harness.nets.base import build
+from harness.settings import resolve, settings_of
 from tests.bench_released import published, released, wastes
 
 CIFAR = Task(

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from harness import cli, gridfile, grids, registry
 from harness.ablate import Ablation, ablation
-from harness.config import Budget, Grid, On, choice, log, setting, weight
+from harness.config import Budget, Grid, On
 from harness.errors import DfkdError
 from harness.interface import Method, NetSpec, Problem, Task, Terms
+from harness.settings import choice, log, setting, weight
 from harness.study import begin
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness import registry
-from harness.config import resolve
 from harness.errors import DfkdError
+from harness.settings import resolve
 from harness.tasks import KNOWN
 from reports import published
 from reports.published import Published, load, match

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness import config
-from harness.config import Budget, Grid, Recipe, Trial, coerce, resolve, seed_for, setting, weight
+from harness.config import Budget, Grid, Recipe, Trial, seed_for
 from harness.errors import DfkdError
+from harness.settings import FIDELITY, coerce, resolve, setting, settings_of, weight
 
 FIELDS: dict[str, Any] = {
     "task": "digits",
@@ -166,7 +167,7 @@ def test_a_budget_reads_what_it_prints(amount, unit):
 class HP:
     """One field of every kind."""
 
-    fidelity: str = setting("corrected", "preset", choices=config.FIDELITY)
+    fidelity: str = setting("corrected", "preset", choices=FIDELITY)
     batch: int = setting(64, "images", low=2)
     lr: float = setting(0.1, "rate", low=0.0)
     beta: float = weight(1.0, "weight", term="bn")
@@ -253,7 +254,7 @@ def test_floats_survive_the_command_line(name, value):
 
 
 def test_a_weights_off_value_is_legal():
-    assert coerce("toy", "beta", 0, *config.settings_of(HP)["beta"]) == 0.0
+    assert coerce("toy", "beta", 0, *settings_of(HP)["beta"]) == 0.0
 
 
 # --- seeds and grids ----------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness import registry
 from harness.check import STUDENT, TEACHER, TOY, toy_method
 from harness.compute import own_globals
-from harness.config import resolve
 from harness.costs import flops_per_update, passes
 from harness.errors import DfkdError
+from harness.settings import resolve
 
 # method, settings, then (forward, backward) of G, (forward, backward to the input) of T,
 # (forward, backward to the weights, backward to the input alone) of S; None: not run

@@ -14,7 +14,7 @@ from scipy.stats import chi2_contingency
 
 from harness import cli, config, data, diagnose, registry
 from harness.check import TOY, toy_method
-from harness.config import Budget, Recipe, Trial, resolve
+from harness.config import Budget, Recipe, Trial
 from harness.errors import Diverged
 from harness.interface import width_mismatch
 from harness.metrics import coverage, variety
@@ -22,6 +22,7 @@ from harness.metrics.base import Evidence, evaluate
 from harness.nets.base import spec
 from harness.record import record_of
 from harness.rundir import Run
+from harness.settings import resolve
 from tests import noop_trial
 
 MISMATCH = "feature-width mismatch"

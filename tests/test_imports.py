@@ -21,6 +21,7 @@ MAY = {
         "methods",
         "harness.interface",
         "harness.config",
+        "harness.settings",
         "harness.nets",
         "harness.compute",
         "harness.errors",

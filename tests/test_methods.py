@@ -10,8 +10,8 @@ import torch
 
 from harness import check, registry
 from harness.check import toy_method
-from harness.config import resolve
 from harness.errors import DfkdError, Diverged
+from harness.settings import resolve
 from tests.by_hand import ce, close_moves, gradients, inputs, kl, moved, stream, weights
 
 METHODS = registry.methods.available()

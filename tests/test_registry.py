@@ -10,9 +10,10 @@ from typing import ClassVar
 import pytest
 
 from harness import registry
-from harness.config import Budget, Grid, setting
+from harness.config import Budget, Grid
 from harness.errors import DfkdError
 from harness.interface import Method, Terms
+from harness.settings import setting
 from methods.kd import KD
 from methods.scratch import Settings
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from harness import registry
 from harness.check import STUDENT, TOY, toy_method
-from harness.config import resolve
 from harness.nets.base import spec
+from harness.settings import resolve
 from methods.student import unmoved
 from tests.by_hand import bns, ce, gradients, kl, on, stream
 

@@ -7,9 +7,9 @@ import torch
 
 from harness import registry
 from harness.check import STUDENT, TOY, toy_method, toy_problem
-from harness.config import resolve, settings_of
 from harness.errors import DfkdError
 from harness.nets.base import spec
+from harness.settings import resolve, settings_of
 from methods import cmi, inversion
 from methods.pool import Pool
 from tests.by_hand import on, rows_of

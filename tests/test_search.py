@@ -19,7 +19,7 @@ from scipy import stats
 
 from benchmarks.settings import DIGITS
 from harness import candidate, chosen, cli, data, draws, grids, registry, teachers
-from harness.config import RECIPES, Budget, Recipe, Trial, choice, log, resolve, uniform
+from harness.config import RECIPES, Budget, Recipe, Trial
 from harness.draws import Axis
 from harness.errors import DfkdError
 from harness.goal import Goal
@@ -28,6 +28,7 @@ from harness.metrics.base import Evidence
 from harness.rundir import Run
 from harness.rungs import Climb, Rungs, points_for
 from harness.search import Search, run_search
+from harness.settings import choice, log, resolve, uniform
 from tests.noop_search import HERE, calls, top1
 from tests.noop_trial import TEACHER
 from tests.test_schedule import ray  # noqa: F401

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from harness import measure, registry, teachers, trial
-from harness.config import Budget, Recipe, Trial, resolve
+from harness.config import Budget, Recipe, Trial
 from harness.errors import Diverged
 from harness.rundir import DiskError, Run
+from harness.settings import resolve
 from methods import dfad
 from methods.pool import Field, Pool
 
