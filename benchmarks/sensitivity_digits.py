@@ -3,7 +3,8 @@
 Run:    dfkd run sensitivity_digits
 Trials: 102 (34 rows, 3 seeds), 1 teacher.
 Cost:   4.38e14 FLOP, 4.29e12 a trial.
-Expect: alpha of 3 to 7 and gamma of 0.5 to 0.9 are recommended for CIFAR-100; no number is published.
+Expect: alpha of 3 to 7 and gamma of 0.5 to 0.9 are recommended for CIFAR-100; no number is published. Ours:
+        alpha 1 91.3, 3 96.0, 5 95.4, 7 94.4, 9 94.7, means over gamma; gamma makes no difference.
 
 `sensitivity` is the grid for CIFAR-100, with more values. Around the settings of digits: alpha 6.45,
 gamma 0.881, beta 2.69, eta 0.799, scl_tau 0.207.
