@@ -1,7 +1,7 @@
 """How good the images are: FID, KID, Inception Score, fd_teacher, diversity, high frequencies of each method.
 
 Run:    dfkd run image_quality --gpus-per-trial 0.5 --inception-weights FILE
-        --task digits --pair wrn16_2:wrn16_1           on a laptop, with the settings of digits
+        --task digits --pair wrn16_2:wrn16_1 --seeds 0-4    on a laptop: benchmarks/results/image_quality
 Trials: 120 (20 rows, 2 tasks, 3 seeds), 2 teachers; 102 are those of `paper_main`, which are not run again.
 Cost:   6.23e19 FLOP, 346 hours of a GPU that keeps up 50 TFLOP/s; 1.99e19 and 110 beyond `paper_main`.
 Expect: no published FID can be compared: KDCI's and D2CIP's (`benchmarks/published.csv`) name no extractor,

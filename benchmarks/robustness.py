@@ -2,7 +2,7 @@
 
 Run:    dfkd run robustness --gpus-per-trial 0.5
         dfkd measure robustness --metrics corruption,shift     of trials that `paper_main` has done
-        --task digits --pair wrn16_2:wrn16_1                   on a laptop, with the settings of digits
+        --task digits --pair wrn16_2:wrn16_1 --seeds 0-4    on a laptop: benchmarks/results/robustness
 Trials: 171 (19 rows, 3 tasks, 3 seeds), 3 teachers; all are those of `paper_main`, which are not run again.
 Cost:   1.29e20 FLOP, 717 hours of a GPU that keeps up 50 TFLOP/s; beyond `paper_main` none but test passes.
 Expect: nothing is published for these students.
