@@ -1,8 +1,8 @@
 """How wide a category's embedding must be: CFE's tables of K x C factorised through m dimensions.
 
 Run:    dfkd run cfe_embedding --gpus-per-trial 0.5
-        --task digits --pair wrn16_2:wrn16_1 --seeds 0-4    on a laptop: benchmarks/results/cfe_embedding; with
-                                                       K = 10, m above 10 saves nothing
+        --task digits --pair wrn16_2:wrn16_1 --seeds 0-4    on a laptop: benchmarks/results/cfe_embedding;
+                                                            with K = 10, m above 10 saves nothing
 Trials: 27 (9 rows, 3 seeds), 1 teacher.
 Cost:   2.98e19 FLOP, 166 hours of a GPU that keeps up 50 TFLOP/s.
 Expect: nothing is published on m; the authors' code has the full tables (row `full tables`).
