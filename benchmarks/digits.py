@@ -5,7 +5,7 @@ Run:    make demo                                       one seed each, three of 
         dfkd run digits --equal-cost cpsc --seeds 0-4   every row spends what cpsc does: .../digits_equal_cost
         dfkd run digits --methods deepinversion,dfq,adi,fast --teacher-seeds 0-2 --seeds 0-4
                                                         three teachers for the first four: .../digits_teachers
-Cost:   make demo: 7 min 34 s on 2 cores (AMD EPYC, one thread a trial), teacher included.
+Cost:   make demo: 6 min 57 s on 2 cores (AMD EPYC, one thread a trial), teacher included.
 Expect: top-1 of deepinversion 98.9, adi 98.7, dfq 98.6, fast 98.3, dfad 98.3, cpsc 98.1, cmi 97.3, zskt
         97.0, dafl 87.7; controls: untrained 95.1, noise 87.3; scratch 99.6, kd 99.0, teacher 99.1.
 """
