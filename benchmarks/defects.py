@@ -16,29 +16,8 @@ last) is read off the curves of all rows.
 
 from typing import Any
 
-from benchmarks.settings import HAND, updates
+from benchmarks.settings import AUDITS, HAND, updates
 from harness.config import Grid
-
-#: base row -> (method, its settings, defect -> what switches it on)
-AUDITS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
-    "cpsc": (
-        "cpsc",
-        {},
-        {
-            "G's Adam rebuilt": {"g_optimizer": "rebuilt"},
-            "adapter never trained": {"adapter": "frozen"},
-            "BatchNorm of S does not drift": {"student_bn": "eval"},
-            "double softmax": {"ce": "softmax"},
-            "log losses": {"l2": "log_if_10"},
-        },
-    ),
-    "dfad": ("dfad", {}, {"teacher as student": {"rival": "teacher"}}),
-    "zskt": ("zskt", {}, {"teacher as student": {"rival": "teacher"}}),
-    "dfq": ("dfq", {}, {"teacher as student": {"rival": "teacher"}}),
-    "deepinversion": ("deepinversion", {}, {"best image aliased": {"keep": "after"}}),
-    "adi": ("adi", {}, {"JS clamped": {"js": "clamped"}}),
-    "fast, k = 2": ("fast", {"g_steps": 2}, {"images before the last step": {"keep": "best"}}),
-}
 
 #: arms whose weight was searched: row -> settings; the first of each pair is the corrected one
 SEARCHED: dict[str, dict[str, Any]] = {

@@ -9,8 +9,7 @@ rescales a term (double softmax, log losses) is judged at a weight that was chos
 both arms searched.
 """
 
-from benchmarks.defects import AUDITS
-from benchmarks.settings import MNIST, TRIED_MNIST, updates
+from benchmarks.settings import AUDITS, MNIST, TRIED_MNIST, updates
 from harness.config import Grid
 
 GRID = Grid(

@@ -302,3 +302,24 @@ AUTHORS: dict[str, On] = {
     "resnet34:resnet18": On(settings={"fast": {"adv": 1.33, "oh": 0.5}, "dfq": {"lr_s": 0.05}}),
     "vgg11:resnet18": On(settings={"fast": {"adv": 1.0, "oh": 0.5}}),
 }
+
+#: the audits: base row -> (method, its settings, defect -> what switches it on)
+AUDITS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
+    "cpsc": (
+        "cpsc",
+        {},
+        {
+            "G's Adam rebuilt": {"g_optimizer": "rebuilt"},
+            "adapter never trained": {"adapter": "frozen"},
+            "BatchNorm of S does not drift": {"student_bn": "eval"},
+            "double softmax": {"ce": "softmax"},
+            "log losses": {"l2": "log_if_10"},
+        },
+    ),
+    "dfad": ("dfad", {}, {"teacher as student": {"rival": "teacher"}}),
+    "zskt": ("zskt", {}, {"teacher as student": {"rival": "teacher"}}),
+    "dfq": ("dfq", {}, {"teacher as student": {"rival": "teacher"}}),
+    "deepinversion": ("deepinversion", {}, {"best image aliased": {"keep": "after"}}),
+    "adi": ("adi", {}, {"JS clamped": {"js": "clamped"}}),
+    "fast, k = 2": ("fast", {"g_steps": 2}, {"images before the last step": {"keep": "best"}}),
+}
