@@ -16,7 +16,7 @@ last) is read off the curves of all rows.
 
 from typing import Any
 
-from benchmarks.settings import AUDITS, HAND, updates
+from benchmarks.settings import AUDIT_CONTRASTS, AUDIT_ROWS, AUDITS, HAND, updates
 from harness.config import Grid
 
 #: arms whose weight was searched: row -> settings; the first of each pair is the corrected one
@@ -34,17 +34,9 @@ SPENT = {"cpsc": 500, "dfad": 600, "zskt": 400, "dfq": 400}
 GRID = Grid(
     tasks=("digits",),
     pairs=(("wrn16_2", "wrn16_1"),),
-    variants={
-        **{base: (method, own) for base, (method, own, _) in AUDITS.items()},
-        **{
-            f"{base}: {defect}": (method, own | switch)
-            for base, (method, own, switches) in AUDITS.items()
-            for defect, switch in switches.items()
-        },
-        **{row: ("cpsc", settings) for row, settings in SEARCHED.items()},
-    },
-    contrasts={
-        **{f"{base}: {d}": base for base, (_, _, switches) in AUDITS.items() for d in switches},
+    variants=AUDIT_ROWS | {row: ("cpsc", settings) for row, settings in SEARCHED.items()},
+    contrasts=AUDIT_CONTRASTS
+    | {
         "cpsc, eta searched: double softmax": "cpsc, eta searched",
         "cpsc, alpha searched: log losses": "cpsc, alpha searched",
     },

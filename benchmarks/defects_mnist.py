@@ -9,21 +9,14 @@ rescales a term (double softmax, log losses) is judged at a weight that was chos
 both arms searched.
 """
 
-from benchmarks.settings import AUDITS, MNIST, TRIED_MNIST, updates
+from benchmarks.settings import AUDIT_CONTRASTS, AUDIT_ROWS, MNIST, TRIED_MNIST, updates
 from harness.config import Grid
 
 GRID = Grid(
     tasks=("mnist",),
     pairs=(("lenet5_bn", "lenet5_half_bn"),),
-    variants={
-        **{base: (method, own) for base, (method, own, _) in AUDITS.items()},
-        **{
-            f"{base}: {defect}": (method, own | switch)
-            for base, (method, own, switches) in AUDITS.items()
-            for defect, switch in switches.items()
-        },
-    },
-    contrasts={f"{base}: {defect}": base for base, (_, _, switches) in AUDITS.items() for defect in switches},
+    variants=AUDIT_ROWS,
+    contrasts=AUDIT_CONTRASTS,
     settings=MNIST,
     seeds=(0, 1, 2),
     precision="bf16",

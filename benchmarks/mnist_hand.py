@@ -1,7 +1,7 @@
 """MNIST before any search: LeNet-5 -> its half as in DAFL's table, the same pair with BatchNorm; one seed.
 
 Run:    dfkd run mnist_hand (the data: dfkd tasks --download mnist): benchmarks/results/mnist_hand
-Cost:   see the README; generators of 28 x 28 images cost far more here than the networks.
+Cost:   see its report; generators of 28 x 28 images cost far more here than the networks.
 Expect: DAFL's table (arXiv 1904.01186, teacher 98.91): scratch 98.65, KD 98.91, Gaussian noise 88.01, DAFL
         98.20; DFAD's (arXiv 1912.11006, teacher 98.9): DFAD 98.3.
 

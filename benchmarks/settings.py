@@ -303,7 +303,7 @@ AUTHORS: dict[str, On] = {
     "vgg11:resnet18": On(settings={"fast": {"adv": 1.0, "oh": 0.5}}),
 }
 
-#: the audits: base row -> (method, its settings, defect -> what switches it on)
+#: the audit of released code: base row -> (method, its settings, defect -> what switches it on)
 AUDITS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
     "cpsc": (
         "cpsc",
@@ -323,3 +323,10 @@ AUDITS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
     "adi": ("adi", {}, {"JS clamped": {"js": "clamped"}}),
     "fast, k = 2": ("fast", {"g_steps": 2}, {"images before the last step": {"keep": "best"}}),
 }
+#: its rows, corrected ones first, and defect's row -> the row that it is measured against
+AUDIT_ROWS = {base: (method, own) for base, (method, own, _) in AUDITS.items()} | {
+    f"{base}: {defect}": (method, own | switch)
+    for base, (method, own, switches) in AUDITS.items()
+    for defect, switch in switches.items()
+}
+AUDIT_CONTRASTS = {f"{base}: {d}": base for base, (_, _, switches) in AUDITS.items() for d in switches}
