@@ -10,7 +10,7 @@ Expect: nothing is published at so few updates. `mnist_hand` has the plain pair 
         20,000 updates there.
 """
 
-from benchmarks.settings import MNIST, TRIED_MNIST, updates
+from benchmarks.settings import MNIST, MNIST_WRN, TRIED_MNIST, updates
 from harness.config import Grid
 
 GRID = Grid(
@@ -18,6 +18,7 @@ GRID = Grid(
     pairs=(("lenet5_bn", "lenet5_half_bn"), ("wrn16_2", "wrn16_1")),
     variants="all",
     settings=MNIST,
+    on={"wrn16_2:wrn16_1": MNIST_WRN},
     seeds=(0, 1, 2),
     precision="bf16",
     note=TRIED_MNIST,

@@ -223,13 +223,26 @@ TRIED_MNIST = (
     "round and the generators' last layers are still by hand. scratch and kd have their rate by hand, 0.03."
 )
 
+#: MNIST on WRNs, what a CPU bears: a teacher of two epochs, half the updates, ten looks at the test images
+MNIST_WRN = On(
+    budget=updates(300),
+    points=10,
+    teacher_recipe="mnist_short",
+    note=f"{TRIED_MNIST} The teacher was trained for two epochs; 300 updates, where LeNet-5 has 600.",
+)
+
 
 def small(digits: float, mnist: float) -> dict[str, On]:
     """What the small tasks have in place of the authors' settings, and so many student updates each."""
     on_digits = On(settings=DIGITS, budget=updates(digits), points=50, note=TRIED)
     on_mnist = On(settings=MNIST, budget=updates(mnist), note=TRIED_MNIST)
     on_16 = On(settings=DIGITS, budget=updates(digits), note="Settings of digits, found at 8 x 8.")
-    return {"digits": on_digits, "digits16": on_16, "mnist": on_mnist}
+    return {
+        "digits": on_digits,
+        "digits16": on_16,
+        "mnist": on_mnist,
+        "mnist wrn16_2:wrn16_1": MNIST_WRN,
+    }
 
 
 #: references and controls, then every method, each as its authors and as the DataFree family run it

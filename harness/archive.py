@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 NAME = "trials.zip"
+#: files of a trial that may be kept, each as its directory had it
+OF_TRIAL = ("curve.jsonl", "predictions.npz", "samples.npz", "failure.json", "result.json")
 #: what a damaged file may make its readers raise
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -117,6 +119,27 @@ class Archive:
     def predictions(self, id: str) -> dict[str, np.ndarray] | None:
         """Arrays of a trial's ``predictions.npz``, or None."""
         return self._arrays(f"{id}/predictions.npz")
+
+    def unpack(self, out: Path) -> None:
+        """Write what is kept of its trials as directories under ``out``, an empty or missing folder.
+
+        They lack what a report does not read: ``final/``, and images but for the first seed's excerpt.
+
+        Raises:
+            DfkdError: for a damaged archive, or a folder that cannot be written.
+        """
+        try:
+            for id, trial in {t.id: t for t in self.trials}.items():
+                found = {name: self._read(f"{id}/{name}") for name in OF_TRIAL}
+                home = Path(out) / "trials" / id
+                home.mkdir(parents=True)
+                told = {"id": id, **trial.model_dump(mode="json")}
+                (home / "trial.json").write_text(json.dumps(told, indent=1) + "\n")
+                for name, data in found.items():
+                    if data is not None:
+                        (home / name).write_bytes(data)
+        except OSError as error:
+            raise DfkdError(f"{out} cannot be written: {error.strerror or error}") from error
 
     # --- reading ------------------------------------------------------------------------------------
 

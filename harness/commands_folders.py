@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -74,7 +77,10 @@ def compare(
 def merge(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="FROM...", help="Folders of `dfkd run --out`; they stay as they are."),
+        typer.Argument(
+            metavar="FROM...",
+            help="Folders of `dfkd run --out`, or of published results; they stay as they are.",
+        ),
     ],
     out: Out = OUT,
     prefer: Annotated[
@@ -94,14 +100,17 @@ def merge(
     Each trial is copied whole. A finished one beats an unfinished one, which is then set aside; two of the
     same numbers are one. Exit status 1 when something was refused, or is running and so was left. Reports,
     MLflow's database and what lies elsewhere are not copied: `dfkd report` and `dfkd sync` make them again.
+    Of published results, what is there of each trial is taken, so that a grid goes on from what is published;
+    weights are not, so `dfkd measure` cannot add to those.
     """
     from harness import merge as merging
     from harness import merge_copy
 
-    made = merging.plan(sources, out, prefer)
-    merge_copy.check_room(made.out, made.size)
-    if not dry_run:
-        merge_copy.carry_out(made.out, made.moves, made.weights, _Told(made.size, len(made.moves)))
+    with _stores(sources) as stores:
+        made = merging.plan(stores, out, prefer)
+        merge_copy.check_room(made.out, made.size)
+        if not dry_run:
+            merge_copy.carry_out(made.out, made.moves, made.weights, _Told(made.size, len(made.moves)))
     if as_json:
         printing.dump(merging.plain(made) | {"dry_run": dry_run})
     else:
@@ -110,6 +119,22 @@ def merge(
             print(f"MLflow does not know them yet: `dfkd sync GRID --out {out}` tells it")
     if made.left:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _stores(sources: Sequence[Path]) -> Iterator[list[Path]]:
+    """The sources, published results among them unpacked for as long."""
+    from harness import archive
+
+    with tempfile.TemporaryDirectory(prefix="dfkd-merge-") as place:
+        stores = []
+        for n, source in enumerate(sources):
+            if archive.is_one(source):
+                stores.append(Path(place) / str(n) / source.resolve().name)
+                archive.Archive(source).unpack(stores[-1])
+            else:
+                stores.append(source)
+        yield stores
 
 
 class _Told:

@@ -64,6 +64,7 @@ class Recipe(Frozen):
 RECIPES: dict[str, Recipe] = {
     "small": Recipe(name="small", epochs=40, lr=0.1, batch=64),
     "mnist": Recipe(name="mnist", epochs=10, lr=0.05, batch=128),
+    "mnist_short": Recipe(name="mnist_short", epochs=2, lr=0.05, batch=128),
     "cifar": Recipe(name="cifar", epochs=200, lr=0.1, batch=128),
 }
 _TASK_RECIPES = {"digits": "small", "digits16": "small", "mnist": "mnist"}
@@ -134,12 +135,14 @@ class On(Frozen):
         settings: as `Grid.settings`, over those.
         budget: of every row, over `Grid.budget` and `Grid.budgets`.
         points: instead of `Grid.points`.
+        teacher_recipe: instead of `Grid.teacher_recipe`.
         note: instead of `Grid.note`.
     """
 
     settings: dict[str, dict[str, Any]] = {}
     budget: Budget | None = None
     points: int | None = Field(default=None, gt=0)
+    teacher_recipe: str = ""
     note: str = ""
 
 
@@ -225,6 +228,11 @@ class Grid(Frozen):
         own = [part.points for part in self._on(task, pair) if part.points]
         return own[-1] if own else self.points
 
+    def recipe_of(self, task: str, pair: tuple[str, str]) -> Recipe:
+        """How the teacher of a cell is trained."""
+        own = [part.teacher_recipe for part in self._on(task, pair) if part.teacher_recipe]
+        return recipe(own[-1] if own else self.teacher_recipe, task)
+
     def _on(self, task: str, pair: tuple[str, str]) -> list[On]:
         """What `on` says of a cell, the most special last."""
         keys = (":".join(pair), task, f"{task} {':'.join(pair)}")
@@ -274,9 +282,10 @@ class Grid(Frozen):
             for net in pair:
                 registry.nets.check(net)
         for task in self.tasks:
-            task_version, recipe_ = version(task), recipe(self.teacher_recipe, task)
+            task_version = version(task)
             for teacher, student in self.pairs:
                 on = self._on(task, (teacher, student))
+                recipe_ = self.recipe_of(task, (teacher, student))
                 resolved = {label: self._resolve(*row, on) for label, row in rows.items()}
                 equal = self._equal(rows, task, (teacher, student))
                 for label, (method, _) in rows.items():

@@ -103,6 +103,30 @@ def test_a_published_folder_says_what_the_store_says(world: World) -> None:
     assert tidy["status"].tolist().count("done") == 4
 
 
+def test_a_grid_goes_on_from_what_is_published(world: World, tmp_path: Path, dfkd: Dfkd) -> None:
+    code, said, _ = dfkd("merge", world.folder, "--out", tmp_path / "runs")
+    assert code == 0
+    assert "6 trials copied" in said
+    dirs, ended = Dirs(tmp_path / "runs"), [t for t in world.grid.trials() if t.label != "dfq"]
+    pd.testing.assert_frame_equal(frame(ended, dirs), frame(ended, Dirs(world.out)))
+    pd.testing.assert_frame_equal(curves(ended, dirs), curves(ended, Dirs(world.out)))
+    assert [dirs.status(t) for t in world.grid.trials() if t.label == "dfq"] == ["missing", "missing"]
+    again = world.write(tmp_path / "again", tmp_path / "runs").file.read_bytes()
+    assert again == (world.folder / archive.NAME).read_bytes()  # publishes as it was published
+    code, said, _ = dfkd("merge", world.folder, "--out", tmp_path / "runs")
+    assert "0 trials copied" in said
+    assert "4 there already" in said
+
+
+def test_what_is_published_and_damaged_is_not_merged(world: World, tmp_path: Path, dfkd: Dfkd) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / archive.NAME).write_bytes((world.folder / archive.NAME).read_bytes()[:-500])
+    code, _, told = dfkd("merge", world.folder, tmp_path / "bad", "--out", tmp_path / "runs")
+    assert code == 2
+    assert "bad/trials.zip cannot be read" in told
+    assert not (tmp_path / "runs").exists()
+
+
 def test_images_are_kept_of_the_first_seed_and_thinned(world: World) -> None:
     kept, first, second = archive.Archive(world.folder), world.ids["cpsc", 0], world.ids["cpsc", 1]
     whole, thin = Dirs(world.out).samples(first), kept.samples(first)

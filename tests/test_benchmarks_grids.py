@@ -359,6 +359,13 @@ def test_a_budget_on_a_task_is_every_rows():
     assert {t.budget.amount for t in asked.trials()} == {7}
 
 
+def test_a_teacher_of_one_cell_may_be_trained_otherwise():
+    found = grid(on={f"{TASK} lenet5:lenet5_half": On(teacher_recipe="mnist_short")}).trials()
+    made = {(t.task, t.teacher): t.recipe.name for t in found}
+    assert made[TASK, "lenet5"] == "mnist_short"
+    assert (made[TASK, "wrn16_2"], made["mnist", "lenet5"]) == ("small", "mnist")
+
+
 def test_equal_cost_asks_for_the_budget_and_the_settings_of_the_cell(monkeypatch):
     asked = []
 
@@ -398,6 +405,8 @@ def test_a_method_or_a_setting_that_nobody_has_is_said():
         grid(on={TASK: On(settings={"dqf": {}})}).trials()
     with pytest.raises(DfkdError, match="unknown setting of dfq 'bnn'; did you mean 'bn'"):
         grid(on={TASK: On(settings={"dfq": {"bnn": 1}})}).trials()
+    with pytest.raises(DfkdError, match="unknown teacher recipe 'mnist_shrt'; did you mean 'mnist_short'"):
+        grid(on={TASK: On(teacher_recipe="mnist_shrt")}).trials()
 
 
 def test_a_folder_may_have_settings_of_its_own():
