@@ -21,11 +21,11 @@ SPREAD = {
 }
 
 
-def tables() -> list[tuple[str, str, list[dict[str, str]]]]:
+def tables(mark: str = "table") -> list[tuple[str, str, list[dict[str, str]]]]:
     """(page, folder, rows by heading) of each table below a mark ``<!-- table: FOLDER -->``."""
     found = []
     for page in (ROOT / "README.md", RESULTS / "README.md"):
-        for folder, text in re.findall(r"<!-- table: (\S+) -->\n((?:\|.*\n)+)", page.read_text()):
+        for folder, text in re.findall(rf"<!-- {mark}: (\S+) -->\n((?:\|.*\n)+)", page.read_text()):
             lines = [[cell.strip(" *") for cell in line[1:-1].split("|")] for line in text.splitlines()]
             rows = [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
             found.append((str(page.relative_to(ROOT)), folder, rows))
@@ -44,6 +44,7 @@ def number(text: str, decimals: int) -> str:
 
 def test_there_are_tables():
     assert {"digits", "ablation_cfe", "ablation_losses"} <= {folder for _, folder, _ in tables()}
+    assert {folder for _, folder, _ in tables("audit")} >= {"defects"}
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,23 @@ def test_differences_are_those_of_the_csv(folder: str, rows: list[dict[str, str]
         found = contrasts[pair]
         difference = f"{float(found['difference']):+.2f} ± {float(found['half_seeds']):.2f}"
         assert (row["difference (points)"], row["verdict"]) == (difference, found["verdict"]), pair
+
+
+@pytest.mark.parametrize(
+    ("folder", "rows"), [pytest.param(f, rows, id=f"{p}:{f}") for p, f, rows in tables("audit")]
+)
+def test_an_audit_says_what_the_csv_says(folder: str, rows: list[dict[str, str]]):
+    found = {row["row"]: row for row in read(RESULTS / folder / "contrasts.csv")}
+    assert sorted(row["defect"] for row in rows) == sorted(found), "a defect is missing, or twice"
+    for told in rows:
+        row = found[told["defect"]]
+        assert told == {
+            "defect": row["row"],
+            "n": row["pairs"],
+            "with it (%)": number(row["top1_row"], 2),
+            "without (%)": number(row["top1_against"], 2),
+            "difference (points)": f"{float(row['difference']):+.2f} ± {number(row['half_seeds'], 2)}",
+            "seeds and images ±": number(row["half_joint"], 2),
+            "images alone ±": number(row["resolution"], 2),
+            "verdict": row["verdict"],
+        }
