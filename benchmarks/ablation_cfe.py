@@ -4,6 +4,7 @@ Run:    dfkd run ablation_cfe --gpus-per-trial 0.5
         --task digits --pair wrn16_2:wrn16_1 --seeds 0-4    on a laptop: benchmarks/results/ablation_cfe
         --methods "all four,norms 0+1+2,no CFE"        some of the rows
         those rows --task mnist --pair lenet5_bn:lenet5_half_bn --precision bf16    .../ablation_cfe_mnist
+        the same with --pair wrn16_2:wrn16_1           300 updates: .../ablation_cfe_mnist_wrn
 Trials: 48 (16 rows: every choice; 3 seeds), 1 teacher.
 Cost:   5.30e19 FLOP, 294 hours of a GPU that keeps up 50 TFLOP/s; a fifth with --pair wrn40_2:wrn16_1.
 Expect: all four +0.54 points over three on CIFAR-100 (CPSC's table 5). Which norm the three leave out and for

@@ -4,6 +4,7 @@ Run:    dfkd run ablation_losses --gpus-per-trial 0.5
         --task digits --pair wrn16_2:wrn16_1 --seeds 0-4    on a laptop: benchmarks/results/ablation_losses
         --methods "full,- ikd,- l2,- bn,- scl,- ce" --task mnist --pair lenet5_bn:lenet5_half_bn
         --precision bf16 --seeds 0-2                   the full method less each: .../ablation_losses_mnist
+        the same with --pair wrn16_2:wrn16_1           300 updates: .../ablation_losses_mnist_wrn
         dfkd ablate METHOD                             the same for any method
 Trials: 33 (11 rows, 3 seeds), 1 teacher.
 Cost:   3.64e19 FLOP, 202 hours of a GPU that keeps up 50 TFLOP/s; every row costs the same.
