@@ -107,10 +107,12 @@ def merge(
     from harness import merge_copy
 
     with _stores(sources) as stores:
-        made = merging.plan(stores, out, prefer)
+        made = merging.plan(list(stores), out, prefer)
         merge_copy.check_room(made.out, made.size)
         if not dry_run:
             merge_copy.carry_out(made.out, made.moves, made.weights, _Told(made.size, len(made.moves)))
+    for store, source in stores.items():  # what is told names the folder that was given
+        made.fates = [fate.told_of(store.resolve(), source.resolve()) for fate in made.fates]
     if as_json:
         printing.dump(merging.plain(made) | {"dry_run": dry_run})
     else:
@@ -122,18 +124,21 @@ def merge(
 
 
 @contextmanager
-def _stores(sources: Sequence[Path]) -> Iterator[list[Path]]:
-    """The sources, published results among them unpacked for as long."""
+def _stores(sources: Sequence[Path]) -> Iterator[dict[Path, Path]]:
+    """Folders to merge -> the sources that they are; published results are unpacked for as long."""
     from harness import archive
+    from harness.errors import DfkdError
 
     with tempfile.TemporaryDirectory(prefix="dfkd-merge-") as place:
-        stores = []
+        stores = {}
         for n, source in enumerate(sources):
-            if archive.is_one(source):
-                stores.append(Path(place) / str(n) / source.resolve().name)
-                archive.Archive(source).unpack(stores[-1])
-            else:
-                stores.append(source)
+            published = archive.is_one(source)
+            store = Path(place) / str(n) if published else source
+            if store in stores:
+                raise DfkdError(f"{source} is given twice")
+            if published:
+                archive.Archive(source).unpack(store)
+            stores[store] = source
         yield stores
 
 

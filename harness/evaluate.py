@@ -22,7 +22,7 @@ from harness.metrics.base import STORED, Evidence
 from harness.metrics.fid import MOST, weights_file
 
 #: pixels of a batch, and the most images: more than this, and activations leave a CPU's caches (WRNs on
-#: 28 x 28 images take 1.5 times as long by 512); a batch's size changes no bit of an image's answer
+#: 28 x 28 images take 1.5 times as long by 512); no bit changed in any of seven networks and sides
 _PIXELS, _BATCH = 1 << 17, 512
 
 

@@ -39,6 +39,11 @@ class Fate:
     source: Path
     why: str = ""
 
+    def told_of(self, store: Path, source: Path) -> Fate:
+        """The same in words about ``source`` where they are about ``store``."""
+        mine = source if self.source == store else self.source
+        return replace(self, source=mine, why=self.why.replace(str(store), str(source)))
+
 
 @dataclass
 class Plan:

@@ -116,6 +116,7 @@ def test_a_grid_goes_on_from_what_is_published(world: World, tmp_path: Path, dfk
     code, said, _ = dfkd("merge", world.folder, "--out", tmp_path / "runs")
     assert "0 trials copied" in said
     assert "4 there already" in said
+    assert f"of {world.folder.resolve()}: it is failed" in said  # not the folder it was unpacked in
 
 
 def test_what_is_published_and_damaged_is_not_merged(world: World, tmp_path: Path, dfkd: Dfkd) -> None:
