@@ -21,7 +21,7 @@ from harness.config import Trial, seed_for
 from harness.data import TaskData
 from harness.errors import Diverged, Interrupted
 from harness.evaluate import Examiner, logits_and_features
-from harness.provenance import commit, machine
+from harness.provenance import commit, kernels, machine
 from harness.rundir import Run
 from harness.trial import Loop, OnPoint, build, pools_of
 
@@ -95,6 +95,7 @@ def run_candidate(
                 "threads": torch.get_num_threads(),
                 "torch": torch.__version__,
                 "machine": machine(),
+                "kernels": kernels(),
                 "commit": commit(),
             },
         }

@@ -43,8 +43,9 @@ def compare(
 ) -> None:
     """Say what changed between two runs, versions or machines, trial by trial.
 
-    Exit status 1 when trials that are promised to be equal are not: the same id, machine type, files,
-    versions and threads.
+    Exit status 1 when trials that are promised to be equal are not: the same id, machine type, kernels,
+    files, versions and threads. Where a result is from before kernels were recorded, numbers may differ in
+    their last digits.
     """
     from harness import grids
     from harness.sides import as_rows, read

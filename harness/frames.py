@@ -31,6 +31,7 @@ PROVENANCE = {
     "torch": str,
     "python": str,
     "machine": str,
+    "kernels": str,
     "commit": str,
 }
 POINT = ("round", "student_updates", "flops", "seconds", "top1", "agreement")

@@ -25,6 +25,23 @@ def machine() -> str:
 
 
 @lru_cache(maxsize=1)
+def kernels() -> str:
+    """For which processors torch and the BLAS of NumPy and SciPy have chosen their code, as one line.
+
+    They choose by what the processor can do, which `machine` is too coarse for, and each choice rounds in its
+    own way: ``torch AVX512, openblas 0.3.31.188.0 SkylakeX``.
+    """
+    import scipy.linalg  # noqa: F401 - has a BLAS of its own, which is listed once it is loaded
+    import torch
+    from threadpoolctl import threadpool_info
+
+    found = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
+    names = ("internal_api", "version", "architecture")
+    blas = sorted({" ".join(str(lib[k]) for k in names if lib.get(k)) for lib in found})
+    return ", ".join([f"torch {torch.backends.cpu.get_cpu_capability()}", *blas])
+
+
+@lru_cache(maxsize=1)
 def commit() -> str:
     """Commit of the checkout this code runs from (``+`` where it has local changes), or the version."""
     here = Path(__file__).resolve().parent.parent

@@ -33,7 +33,7 @@ from harness.interface import Clock, Images, Method, Problem, Reference, Terms
 from harness.metrics.base import STORED, chosen, evaluate
 from harness.nets.base import Net, spec
 from harness.nets.base import build as build_net
-from harness.provenance import commit, machine
+from harness.provenance import commit, kernels, machine
 from harness.rundir import DiskError, Run
 
 OnPoint = Callable[[dict[str, Any]], None]
@@ -405,5 +405,6 @@ def _provenance(loop: Loop) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": machine(),
+        "kernels": kernels(),
         "commit": commit(),
     }

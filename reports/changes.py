@@ -64,7 +64,9 @@ def lines(found: Comparison) -> list[str]:
     for letter, only in (("A", found.only_a), ("B", found.only_b)):
         said += _listed(f"only in {letter}", _alone(only))
     broken = [
-        f"{_name(p.a)} ({p.a['id']}): same machine type, files, versions and threads, other numbers: "
+        f"{_name(p.a)} ({p.a['id']}): same machine type, {'kernels, ' * p.exact}files, versions and threads, "
+        + ("" if p.exact else "kernels not known on both sides, ")
+        + "other numbers: "
         + (_change("top1", p.metrics["top1"]) if "top1" in p.metrics else p.curve or ", ".join(p.metrics))
         for p in found.broken
     ]
@@ -109,7 +111,10 @@ def _changed(pairs: Sequence[Pair]) -> list[str]:
 
 
 def _change(name: str, change: tuple[Any, Any]) -> str:
-    return f"{name}: {_shown(change[0])} -> {_shown(change[1])}"
+    a, b = map(_shown, change)
+    if a == b and isinstance(change[0], float):  # they part behind the digits that are shown
+        a, b = map(repr, change)
+    return f"{name}: {a} -> {b}"
 
 
 def _shown(value: Any) -> str:
@@ -143,6 +148,7 @@ def _relative(change: tuple[float, float]) -> float:
 #: verdict -> as a count has it
 _WORDS = {
     "equal": "equal",
+    "within rounding": "within rounding",
     "within resolution": "within resolution",
     "beyond resolution": "beyond resolution",
     "differs": "other than equal, with the resolution unknown",

@@ -1,16 +1,17 @@
 """What changed between two runs, versions or machines, trial by trial; `reports.changes` lays it out.
 
 Works on records of `harness.sides`: trials of two folders, or rows of two reports. Two trials of one id
-declare the same; where they also ran on the same type of machine with the same files, versions and threads,
-every number but times and memory is promised to have the same bits (`PROMISE`), whatever the commit: what
-changes a number raises a version, which changes the id.
+declare the same; where they also ran on the same type of machine with the same kernels, files, versions and
+threads, every number but times and memory is promised to have the same bits (`PROMISE`), whatever the commit:
+what changes a number raises a version, which changes the id. A result from before kernels were recorded
+is promised the same numbers but for the rounding of the last digits.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Record = Mapping[str, Any]
@@ -19,6 +20,11 @@ Change = dict[str, tuple[Any, Any]]
 
 #: provenance that a promise of equal bits needs to be known and the same on both sides
 PROMISE = ("machine", "device", "threads", "torch", "python", "teacher_digest", "data_digest")
+#: what it needs to be the same where both sides know it, and to be known for a promise of bits
+_KERNELS = "kernels"
+#: numbers apart by less than this share of themselves differ by rounding: a distance of 64 features moved by
+#: 4e-15 of itself from one BLAS kernel to another
+_ROUNDING = 1e-9
 #: half-width of a 95 % interval in standard errors
 _Z = 1.959963984540054
 #: columns of a curve that no promise covers
@@ -45,7 +51,7 @@ class Pair:
         declared, provenance: what differs.
         metrics: numbers of the last point that differ; ``compared``, how many were compared.
         extra: numbers that one side alone has.
-        curve: where the curves part, "" where they are equal or unknown.
+        curve: where the curves part, "" where they are equal or unknown, or other numbers differ already.
         resolution: half-width, in points, of the 95 % interval of a difference of two accuracies measured on
             so many images: below it the test set cannot tell them apart; NaN where their number is unknown.
     """
@@ -74,15 +80,28 @@ class Pair:
     @property
     def promised(self) -> bool:
         """Whether they must be equal."""
-        known = all(
-            side["provenance"].get(name) not in (None, "") for side in (self.a, self.b) for name in PROMISE
-        )
-        return self.done and self.by == "id" and known and not self.provenance.keys() & set(PROMISE)
+        same = self._known(*PROMISE) and not self.provenance.keys() & set(PROMISE)
+        other = self._known(_KERNELS) and _KERNELS in self.provenance
+        return self.done and self.by == "id" and same and not other
+
+    @property
+    def exact(self) -> bool:
+        """Whether a promise is one of bits."""
+        return self._known(_KERNELS)
+
+    def _known(self, *names: str) -> bool:
+        return all(s["provenance"].get(name) not in (None, "") for s in (self.a, self.b) for name in names)
+
+    @property
+    def rounded(self) -> bool:
+        """Whether they differ, in numbers of the last point and there by rounding alone."""
+        apart = all(math.isclose(*change, rel_tol=_ROUNDING) for change in self.metrics.values())
+        return self.done and bool(self.metrics) and apart and not self.curve
 
     @property
     def broken(self) -> bool:
         """Whether they must be equal and are not."""
-        return self.promised and not self.equal
+        return self.promised and not self.equal and (self.exact or not self.rounded)
 
     @property
     def difference(self) -> float:
@@ -93,13 +112,15 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """In words: broken promise, equal, within or beyond resolution, differs, or no number."""
+        """In words: broken promise, equal, within rounding, within or beyond resolution, differs, or none."""
         if not self.done:
             return "no number"
         if self.broken:
             return "broken promise"
         if self.equal:
             return "equal"
+        if self.rounded:
+            return "within rounding"
         if math.isnan(self.resolution) or math.isnan(self.difference):
             return "differs"
         return f"{'within' if abs(self.difference) <= self.resolution else 'beyond'} resolution"
@@ -184,11 +205,11 @@ def _matched(
 
 def _pair(a: Record, b: Record, by: str) -> Pair:
     done = a["status"] == b["status"] == "done"
-    rounded = min((r["digits"] for r in (a, b) if r["digits"]), default=None)
+    digits = min((r["digits"] for r in (a, b) if r["digits"]), default=None)
     ours, theirs = ({**r["metrics"], **r["spend"]} if done else {} for r in (a, b))
     both = [name for name in ours if name in theirs]
-    metrics = {k: (ours[k], theirs[k]) for k in both if not _same(ours[k], theirs[k], rounded)}
-    return Pair(
+    metrics = {k: (ours[k], theirs[k]) for k in both if not _same(ours[k], theirs[k], digits)}
+    pair = Pair(
         a,
         b,
         by,
@@ -197,9 +218,12 @@ def _pair(a: Record, b: Record, by: str) -> Pair:
         metrics=metrics,
         compared=len(both),
         extra=tuple(sorted(set(ours) ^ set(theirs))),
-        curve=_parting(a, b) if done and by == "id" and not metrics else "",
+        curve="",
         resolution=resolution(a, b),
     )
+    if by == "id" and (pair.equal or pair.rounded):
+        return replace(pair, curve=_parting(a, b))
+    return pair
 
 
 def _same(a: float, b: float, digits: int | None) -> bool:

@@ -113,7 +113,7 @@ def provenance(frame: pd.DataFrame) -> list[tuple[str, str]]:
     if done.empty:
         return [("results", "no trial finished")]
     facts = []
-    for column in ("commit", "machine", "device", "threads", "precision", "torch", "python"):
+    for column in ("commit", "machine", "kernels", "device", "threads", "precision", "torch", "python"):
         if column in done:
             seen = Counter(f"{v:g}" if isinstance(v, float) else str(v) for v in done[column])
             facts.append((column, _listed(seen)))

@@ -22,6 +22,7 @@ _FACTS = {
     "torch": "torch",
     "python": "python",
     "machine": "machine",
+    "kernels": "kernels",
     "device": "device",
     "threads": "threads",
     "teacher_digest": "teacher file",

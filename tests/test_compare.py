@@ -26,7 +26,7 @@ from tests import noop_trial
 WHERE = {
     "machine": "Linux x86_64, 2 cores", "device": "cpu", "threads": 1, "torch": "2.9.0+cpu",
     "python": "3.11.7", "teacher_digest": "ab" * 32, "data_digest": "cd" * 32, "commit": "1111aaaa2222",
-    "teacher_top1": 99.0,
+    "teacher_top1": 99.0, "kernels": "torch AVX2, openblas 0.3.30 Zen",
 }  # fmt: skip
 GRID = """
 from harness.config import Budget, Grid
@@ -114,7 +114,8 @@ class TestSameDeclaration:
         ]  # fmt: skip
 
     @pytest.mark.parametrize(
-        "name", ["machine", "device", "threads", "torch", "python", "teacher_digest", "data_digest"]
+        "name",
+        ["machine", "kernels", "device", "threads", "torch", "python", "teacher_digest", "data_digest"],
     )
     def test_nothing_is_promised_elsewhere(self, a, b, name):
         finish(a, noop_trial.make(), top1=90.0)
@@ -127,6 +128,35 @@ class TestSameDeclaration:
         finish(a, noop_trial.make(), top1=90.0, machine="")
         finish(b, noop_trial.make(), top1=88.0, machine="")
         assert not one(a, b).promised
+
+    @pytest.mark.parametrize("unknown", ["a", "b", "both"])
+    def test_before_kernels_were_recorded_all_but_rounding_is_promised(self, a, b, unknown):
+        where = {s: {"kernels": ""} if unknown in (s, "both") else {} for s in "ab"}
+        far = math.nextafter(math.nextafter(4.0, 5), 5)
+        finish(a, noop_trial.make(0), **where["a"])
+        finish(b, noop_trial.make(0), metrics={"fd_teacher": far}, **where["b"])
+        finish(a, noop_trial.make(1), **where["a"])
+        finish(b, noop_trial.make(1), metrics={"fd_teacher": 4.0 + 1e-8}, **where["b"])
+        finish(a, noop_trial.make(2), curve=(50.0, 90.0), **where["a"])
+        finish(b, noop_trial.make(2), curve=(50.5, 90.0), metrics={"fd_teacher": far}, **where["b"])
+        finish(a, noop_trial.make(3), **where["a"])
+        finish(b, noop_trial.make(3), **where["b"])
+        pairs = held(a, b).pairs
+        assert [p.verdict for p in pairs] == ["within rounding", "broken promise", "broken promise", "equal"]
+        assert [(p.promised, p.exact) for p in pairs] == [(True, False)] * 4
+        said = "\n".join(changes.lines(held(a, b)))
+        assert "fd_teacher: 4.0 -> 4.000000000000002" in said
+        assert (
+            "same machine type, files, versions and threads, kernels not known on both sides, other" in said
+        )
+        assert "promised to be equal: 4, of which 2 are not" in said
+
+    def test_rounding_with_the_same_kernels_breaks_the_promise_and_with_others_does_not(self, a, b):
+        finish(a, noop_trial.make(0))
+        finish(b, noop_trial.make(0), metrics={"fd_teacher": math.nextafter(4.0, 5)})
+        finish(a, noop_trial.make(1))
+        finish(b, noop_trial.make(1), metrics={"fd_teacher": math.nextafter(4.0, 5)}, kernels="other")
+        assert [p.verdict for p in held(a, b).pairs] == ["broken promise", "within rounding"]
 
     def test_another_commit_is_no_excuse(self, a, b):
         finish(a, noop_trial.make(), top1=90.0)
