@@ -91,7 +91,7 @@ GUIDE = (
     "of the same teacher file. A failed seed has no number; the mean beside the others has it guessing.",
     "still climbing: the mean over the last tenth of a data-free method's own curve is above the tenth "
     "before it by more than 0.3 points and by more than two standard errors; a longer budget would "
-    "move its row.",
+    "move its row. Of a curve with less than 20 points it is the last two against the two before.",
     "Pareto-optimal: no row is both cheaper (in cost) and better (in top-1) among the data-free rows and "
     "controls of one teacher file whose seeds all ran.",
     "agreement: share of test images on which student and teacher decide alike. fd_teacher: Fréchet distance "
@@ -216,13 +216,19 @@ def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
     if row["pareto"]:
         marks.append("Pareto-optimal")
     if row["climbing"]:
-        marks.append(f"still climbing: {row['climb']:+.2f} over the last tenth")
+        marks.append(f"still climbing: {row['climb']:+.2f} over {_end(row)}")
     named: dict[str, list[str]] = {}
     for warning in filter(None, row["warnings"].split("; ")):
         name, colon, _ = warning.partition(": ")
         named.setdefault(name if colon and len(name) <= _NAME else "warning", []).append(warning)
     # rows that share a warning share its note
     return marks + [name + block.note("; ".join(said)) for name, said in named.items()]
+
+
+def _end(row: Mapping[str, Any]) -> str:
+    """What of the curve a climb is told of."""
+    end, of = int(row["climb_end"]), int(row["climb_of"])
+    return "the last tenth" if 10 * end <= of else f"the last {end} of {of} points"
 
 
 def _overshoot(row: dict[str, Any]) -> str:

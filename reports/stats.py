@@ -32,10 +32,16 @@ class Crossed(NamedTuple):
 
 
 class Climb(NamedTuple):
-    """How much a curve rose at its end, and the standard error of that, in points of accuracy."""
+    """How much a curve rose at its end, and the standard error of that, in points of accuracy.
+
+    Attributes:
+        rise, error: mean over the last ``end`` of the curve's ``of`` points, less that over as many before.
+    """
 
     rise: float
     error: float
+    end: int
+    of: int
 
     @property
     def climbing(self) -> bool:
@@ -107,14 +113,14 @@ def at_chance(values: Sequence[float], failures: int, classes: float) -> float:
 
 
 def climb(curve: Sequence[float]) -> Climb | None:
-    """Compare the last tenth of a curve with the tenth before it.
+    """Compare the last tenth of a curve, two points at least, with as many points before it.
 
     Args:
         curve: accuracy at equally spaced points, in percent, one run or the mean over seeds.
 
     Returns:
-        ``mean(last tenth) - mean(tenth before)`` and its standard error, the points of a tenth taken as
-        independent; a tenth is at least two points. None for a curve of less than four.
+        ``mean(last) - mean(before)`` and its standard error, the points of each taken as independent. None
+        for a curve of less than four.
     """
     y = np.asarray(curve, dtype=np.float64)
     m = max(2, len(y) // 10)
@@ -122,4 +128,4 @@ def climb(curve: Sequence[float]) -> Climb | None:
         return None
     last, before = y[-m:], y[-2 * m : -m]
     error = math.sqrt((last.var(ddof=1) + before.var(ddof=1)) / m)
-    return Climb(float(last.mean() - before.mean()), error)
+    return Climb(float(last.mean() - before.mean()), error, m, len(y))

@@ -47,8 +47,8 @@ def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFram
         label where the row does not exceed it, else ""; ``pareto`` (`reports.pareto.front`); for ``top1``
         and every other metric ``m``, its ``m_half`` (95 % t-interval) and ``m_n``; ``top1_at_chance``, the
         mean with failed seeds at chance, NaN without any; means over seeds of the frame's ``top1_*``, spend
-        and cost; ``oracle_gap`` (best on test minus last) as a metric; ``climb``, ``climb_error`` and
-        ``climbing`` (`reports.stats.climb`,
+        and cost; ``oracle_gap`` (best on test minus last) as a metric; ``climb``, ``climb_error``,
+        ``climbing``, ``climb_end`` and ``climb_of`` (`reports.stats.Climb`, of the mean curve over seeds,
         data-free rows only); ``machines`` the seconds were taken on; ``same_as``, an earlier row whose very
         trials these are, as where a task's settings override what told two rows apart; texts. Accuracies in
         percent.
@@ -65,7 +65,7 @@ def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFram
         first = firsts.setdefault(tuple(sorted(cell.trials["id"])), cell.label)
         row["same_as"] = first if first != cell.label else ""
     order = [*_FIRST, *_of("top1"), "top1_at_chance", *_TRAINING, "climb", "climb_error", "climbing"]
-    order += _of("oracle_gap")
+    order += ["climb_end", "climb_of", *_of("oracle_gap")]
     order += [name for m in metrics for name in _of(m)] + [*_COST, *_LAST]
     table = pd.DataFrame(rows, columns=order)
     given = table["reference"].astype(bool) | table["control"].astype(bool)
@@ -187,6 +187,7 @@ def _row(
         found = select.together(curves, cell.ids, ["top1"])
         if found and (end := stats.climb(found["top1"].mean(axis=0).tolist())):
             row |= {"climb": end.rise, "climb_error": end.error, "climbing": end.climbing}
+            row |= {"climb_end": float(end.end), "climb_of": float(end.of)}
     row["reason"] = _reasons(cell)
     told = zip(done["warnings"], done["seed"], strict=True)
     row["warnings"] = select.by_seed((w, str(seed)) for text, seed in told for w in text.split("; ") if w)

@@ -137,10 +137,17 @@ class TestStats:
         got = stats.climb([0.0] * 16 + end)  # 20 points: a tenth is two of them
         assert got is not None
         assert (got.rise, got.error) == (pytest.approx(rise), pytest.approx(error))
-        assert got.climbing is climbing
+        assert got.climbing is climbing and (got.end, got.of) == (2, 20)
 
     def test_a_short_curve_tells_nothing(self):
         assert stats.climb([1, 2, 3]) is None
+        # means 7 and 1.5; variances 8 and 0.5: sqrt(8.5 / 2) = 2.0616
+        assert stats.climb([1, 2, 5, 9]) == (5.5, pytest.approx(2.0616, abs=1e-4), 2, 4)
+
+
+def unfolded(table: pd.DataFrame) -> str:
+    """The table's text with its lines joined: a long mark goes over two."""
+    return " ".join(tables.to_text(table).split())
 
 
 class TestTable:
@@ -403,7 +410,13 @@ class TestTable:
         assert table["climbing"].tolist() == [flagged]
         if flagged:
             assert table["climb"][0] == pytest.approx(4.0)  # a point a round, four rounds later
-            assert "still climbing: +4.00" in tables.to_text(table)
+            assert "still climbing: +4.00 over the last tenth" in unfolded(table)
+
+    @pytest.mark.parametrize(("points", "said"), [(19, "last 2 of 19 points"), (20, "last tenth")])
+    def test_a_short_curve_names_its_points(self, points, said):
+        rows = trials(90.0)
+        curve = pd.DataFrame({"id": rows[0]["id"], "round": float(r), "top1": r} for r in range(points))
+        assert f"still climbing: +2.00 over the {said}" in unfolded(table_of(rows, curves=curve))
 
     def test_no_trial(self):
         empty = pd.DataFrame(columns=list(trials(1.0)[0]))
