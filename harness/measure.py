@@ -17,6 +17,7 @@ from harness.config import seed_for
 from harness.errors import DfkdError
 from harness.evaluate import Examiner, draw_samples, evidence, how_many
 from harness.metrics.base import chosen, evaluate
+from harness.provenance import kernels
 from harness.rundir import Run
 from harness.trial import Job, build
 
@@ -69,6 +70,7 @@ def measure(
         changed = {
             "metrics": metrics,
             "unavailable": {k: v for k, v in reasons.items() if k not in metrics},
+            "provenance": _with_kernels(result["provenance"]),
             "warnings": diagnose.renewed(result.get("warnings", ()), [*job.cautions, *warnings, *shown]),
         }
         run.write_json("result.json", result | changed)
@@ -90,6 +92,14 @@ def _same_origin(job: Job, provenance: dict[str, Any]) -> None:
         was = str(provenance.get(f"{what}_digest", ""))
         if was and was != now:
             raise DfkdError(f"{what} was {was[:12]} when the trial ran, is {now[:12]}: run the trial anew")
+
+
+def _with_kernels(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Provenance that tells those of the measuring, too, where they are not the trial's: see `kernels`."""
+    own, now = str(provenance.get("kernels", "")), kernels()
+    if not own or own == now or own.endswith(f"; measured with {now}"):
+        return provenance
+    return provenance | {"kernels": f"{own}; measured with {now}"}
 
 
 def _restore(job: Job, final: Path) -> None:

@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 
@@ -30,6 +30,43 @@ if TYPE_CHECKING:
 
 #: how the teacher's accuracy is drawn wherever it stands
 TEACHER: dict[str, Any] = {"color": THEME["muted"][0], "linewidth": 1, "linestyle": (0, (1, 2))}
+
+#: how far beyond the means, in their own span, a scale follows an interval: it shows how wide that is, and
+#: one of two seeds, which can be as wide as a page, leaves the means apart
+_FLAT = 4.0
+#: the ends of an accuracy, which a t-interval does not know
+PERCENT = (0.0, 100.0)
+#: of a difference of two
+POINTS = (-100.0, 100.0)
+#: what a caption adds where `Reach.cut`
+CUT = " An interval that leaves the picture is cut; the table has it."
+
+
+class Reach(NamedTuple):
+    """The ends of a scale of means and intervals, and whether it cuts an interval."""
+
+    low: float
+    high: float
+    cut: bool
+
+
+def reach(
+    means: Sequence[float], halves: Sequence[float], least: float = 1.0, most: tuple[float, float] = PERCENT
+) -> Reach:
+    """A scale that holds every mean and, as far as it does not flatten them, every interval.
+
+    Args:
+        means: at least one, in any unit.
+        halves: half-widths of their intervals, NaN for none.
+        least: span of the means below which they count as apart by so much.
+        most: what the scale stays within, whatever an interval says.
+    """
+    halves = [0.0 if math.isnan(half) else half for half in halves]
+    low = min(mean - half for mean, half in zip(means, halves, strict=True))
+    high = max(mean + half for mean, half in zip(means, halves, strict=True))
+    far = _FLAT * max(max(means) - min(means), least)
+    ends = max(low, min(means) - far, most[0]), min(high, max(means) + far, most[1])
+    return Reach(*ends, ends != (low, high))
 
 
 @contextmanager

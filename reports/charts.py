@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.canvas import TEACHER, drawing, short
+from reports.canvas import POINTS, TEACHER, Reach, drawing, reach, short
 from reports.look import THEME, WIDTH, Style
 from reports.stats import Interval
 
@@ -194,6 +194,11 @@ def _tint(colour: str) -> tuple[str, float]:
     return (colour, 0.35)
 
 
+def reach_of(rows: Sequence[Difference]) -> Reach:
+    """The scale of `differences`: with zero, and every interval as far as `reports.canvas.reach` goes."""
+    return reach([0.0, *(row.value for row in rows)], [0.0, *(row.half for row in rows)], 0.1, POINTS)
+
+
 def differences(groups: Mapping[str, Sequence[Difference]], styles: Mapping[str, Style]) -> Figure:
     """What rows differ by from the row they are measured against: a bar from zero with its interval.
 
@@ -208,18 +213,15 @@ def differences(groups: Mapping[str, Sequence[Difference]], styles: Mapping[str,
         figure = Figure(figsize=(WIDTH, 0.6 + _ROW * len(lines)), layout="constrained")
         ax = figure.subplots()
         ax.axvline(0, color=_INK, linewidth=1, zorder=3)
-        reach = [0.0]
         for y, (_, row) in enumerate(lines):
             if row is None:
                 continue
             colour = styles[row.label].colour if row.label in styles else _MUTED
             _bar(ax, y, row.value, colour)
             text = f"{row.value:+.2f}"
-            reach.append(row.value)
             if not math.isnan(row.half):
                 ax.errorbar(row.value, y, xerr=row.half, color=_INK, elinewidth=1.1, capsize=2, zorder=4)
                 text += f" ± {row.half:.2f}"
-                reach += [row.value - row.half, row.value + row.half]
             ax.annotate(
                 text.replace("-", "\N{MINUS SIGN}"),
                 (1.02, y),
@@ -231,13 +233,9 @@ def differences(groups: Mapping[str, Sequence[Difference]], styles: Mapping[str,
         ax.set_yticks(range(len(lines)), [short(label, 34) for label, _ in lines])
         for (_, row), tick in zip(lines, ax.get_yticklabels(), strict=True):
             tick.set(weight="bold" if row is None else "normal", color=_MUTED if row is None else _INK)
-        values = [0.0, *(row.value for _, row in lines if row is not None)]
-        # An interval of two seeds can be as wide as a page: it is cut, its number stands beside it.
-        span = max(max(values) - min(values), 0.1)
-        ax.set_xlim(
-            max(min(reach), min(values) - span) - 0.05 * span,
-            min(max(reach), max(values) + span) + 0.05 * span,
-        )
+        shown = [row for _, row in lines if row is not None]
+        low, high, _ = reach_of(shown)
+        ax.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
         ax.set_ylim(len(lines) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0)
         ax.grid(visible=False, axis="y")

@@ -164,8 +164,10 @@ def _cost(place: Place, table: pd.DataFrame, shown: Sequence[select.Cell], beyon
         caption = (
             "Mean and 95 % t-interval over seeds. On the front, and outlined: data-free rows and controls "
             "than which none is both cheaper and better; references and rows with failed seeds are not "
-            "compared. An interval that leaves the picture is cut; the table has it."
+            "compared."
         )
+        if canvas.reach([dot.top1.mean for dot in dots], [dot.top1.half for dot in dots]).cut:
+            caption += canvas.CUT
         figure = standing.cost(dots, place.styles, place.teacher)
         yield place.picture("pareto", "Accuracy against cost", caption + beyond, figure)
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from reports.canvas import TEACHER, drawing, handle, legend_columns, short
+from reports.canvas import TEACHER, drawing, handle, legend_columns, reach, short
 from reports.look import THEME, WIDTH, Style
 from reports.stats import Interval
 
@@ -56,11 +56,7 @@ def cost(dots: Sequence[Dot], styles: Mapping[str, Style], teacher: float) -> Fi
             handles.append(handle(style, name))
             handles[-1].set(linestyle="", markersize=6)
         front = sorted((dot.tflop, dot.top1.mean) for dot in dots if dot.optimal)
-        means = [d.top1.mean for d in dots]
-        halves = [0.0 if math.isnan(d.top1.half) else d.top1.half for d in dots]
-        span = max(max(means) - min(means), 1.0)  # an interval of two seeds can be as wide as the axis
-        low = max(min(m - h for m, h in zip(means, halves, strict=True)), min(means) - span)
-        high = min(max(m + h for m, h in zip(means, halves, strict=True)), max(means) + span, 100.0)
+        low, high, _ = reach([d.top1.mean for d in dots], [d.top1.half for d in dots])
         ends = min(d.tflop for d in dots) / 1.3, max(d.tflop for d in dots) * 1.3
         if front:
             x, y = zip(*front, strict=True)

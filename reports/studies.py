@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from reports import charts, maps, select, sweeps, varied
+from reports import canvas, charts, maps, select, sweeps, varied
 from reports.places import Picture, Place
 
 #: settings drawn alone, one panel each
@@ -53,6 +53,8 @@ def _differences(place: Place, paired: pd.DataFrame) -> Iterator[Picture]:
         groups = {heading: sorted(rows, key=lambda row: row.value) for heading, rows in groups.items()}
     caption = "Mean over pairs of equal seeds, in points of top-1, with its paired 95 % t-interval"
     caption += "." if any(not math.isnan(row.half) for row in every) else ": none for a single pair."
+    if charts.reach_of(every).cut:
+        caption += " An interval that leaves the picture is cut; its number stands beside it."
     yield place.picture("differences", title, caption, charts.differences(groups, place.styles))
 
 
@@ -61,7 +63,7 @@ def _depths(place: Place) -> Iterator[Picture]:
         caption = (
             "A point a choice of the generator's four norms (0 follows the first linear layer, 3 is the last "
             "before the image): mean and 95 % t-interval over seeds. Line: mean over choices of one depth."
-        )
+        ) + _cut([point for _, point in choices])
         figure = sweeps.depth(choices, place.teacher)
         yield place.picture(_numbered("depth", i), "Depth of Categorical Feature Embedding", caption, figure)
 
@@ -85,7 +87,14 @@ def _alone(place: Place, found: Sequence[varied.Sweep]) -> Iterator[Picture]:
     caption = "One setting at a time, all others equal: mean and 95 % t-interval over seeds."
     if len(found) > _PANELS:
         caption += f" {_PANELS} of {len(found)} settings."
+    caption += _cut([point for _, points in panels for point in points])
     yield place.picture("settings", "Top-1 along a setting", caption, sweeps.alone(panels))
+
+
+def _cut(points: Sequence[varied.Point]) -> str:
+    """What a caption adds where the scale of `sweeps` cuts an interval."""
+    tops = [point.top1 for point in points]
+    return canvas.CUT if canvas.reach([t.mean for t in tops], [t.half for t in tops]).cut else ""
 
 
 def _title(sweep: varied.Sweep, every: Sequence[varied.Sweep]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from reports.canvas import TEACHER, drawing, short
+from reports.canvas import TEACHER, drawing, reach, short
 from reports.look import THEME, WIDTH
 from reports.stats import Interval
 from reports.varied import Point
@@ -111,12 +111,10 @@ def _apart(x: np.ndarray, names: Sequence[str], wide: float) -> list[int]:
 
 
 def _reach(ax: object, shown: Sequence[Interval], teacher: float) -> None:
-    """The scale holds every mean and, as far as it does not flatten them, every interval and the teacher."""
+    """The scale is that of `reach`, and holds the teacher where that is near."""
     means = [top1.mean for top1 in shown]
     span = max(max(means) - min(means), 1.0)
-    halves = [0.0 if math.isnan(top1.half) else top1.half for top1 in shown]
-    low = max(min(m - h for m, h in zip(means, halves, strict=True)), min(means) - span)
-    high = min(max(m + h for m, h in zip(means, halves, strict=True)), max(means) + span)
+    low, high, _ = reach(means, [top1.half for top1 in shown])
     if min(means) - span <= teacher <= max(means) + span:
         low, high = min(low, teacher), max(high, teacher)
         ax.axhline(teacher, zorder=1, **TEACHER)  # type: ignore[attr-defined]
