@@ -1,7 +1,8 @@
 """MNIST: every method, settings by search; LeNet-5 -> its half, both with BatchNorm, 600 updates; WRNs, 300.
 
 Run:    dfkd run mnist --pair lenet5_bn:lenet5_half_bn    benchmarks/results/mnist
-        dfkd run mnist --pair wrn16_2:wrn16_1             the settings found on LeNet-5; a teacher of 2 epochs
+        dfkd run mnist --pair wrn16_2:wrn16_1             benchmarks/results/mnist_wrn: the settings found on
+                                                      LeNet-5; a teacher of 2 epochs
         (the data: dfkd tasks --download mnist)
         dfkd run ablation_cfe ablation_losses --task mnist --pair lenet5_bn:lenet5_half_bn --precision bf16
                                                           CPSC's parts under the same settings
