@@ -27,7 +27,10 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "_SAID", type(evaluate._SAID)())
 
 
-@pytest.mark.parametrize(("task", "name", "side"), [("mnist", "lenet5_bn", 28), ("digits", "wrn16_1", 8)])
+@pytest.mark.parametrize(
+    ("task", "name", "side"),
+    [("mnist", "lenet5_bn", 28), ("mnist", "lenet5_half_bn", 28), ("digits", "wrn16_1", 8)],
+)
 def test_batches_change_no_bit(task: str, name: str, side: int):
     taught, x = net(0, task, name), images(600, side)
     logits, features = evaluate.logits_and_features(taught, x, Compute())
