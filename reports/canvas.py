@@ -28,6 +28,8 @@ from reports.smaller import in_tags, smaller
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from reports.stats import Interval
+
 #: how the teacher's accuracy is drawn wherever it stands
 TEACHER: dict[str, Any] = {"color": THEME["muted"][0], "linewidth": 1, "linestyle": (0, (1, 2))}
 
@@ -50,18 +52,16 @@ class Reach(NamedTuple):
     cut: bool
 
 
-def reach(
-    means: Sequence[float], halves: Sequence[float], least: float = 1.0, most: tuple[float, float] = PERCENT
-) -> Reach:
+def reach(shown: Sequence[Interval], least: float = 1.0, most: tuple[float, float] = PERCENT) -> Reach:
     """A scale that holds every mean and, as far as it does not flatten them, every interval.
 
     Args:
-        means: at least one, in any unit.
-        halves: half-widths of their intervals, NaN for none.
+        shown: at least one, in any unit; a half-width of NaN is none.
         least: span of the means below which they count as apart by so much.
         most: what the scale stays within, whatever an interval says.
     """
-    halves = [0.0 if math.isnan(half) else half for half in halves]
+    means = [each.mean for each in shown]
+    halves = [0.0 if math.isnan(each.half) else each.half for each in shown]
     low = min(mean - half for mean, half in zip(means, halves, strict=True))
     high = max(mean + half for mean, half in zip(means, halves, strict=True))
     far = _FLAT * max(max(means) - min(means), least)

@@ -196,7 +196,7 @@ def _tint(colour: str) -> tuple[str, float]:
 
 def reach_of(rows: Sequence[Difference]) -> Reach:
     """The scale of `differences`: with zero, and every interval as far as `reports.canvas.reach` goes."""
-    return reach([0.0, *(row.value for row in rows)], [0.0, *(row.half for row in rows)], 0.1, POINTS)
+    return reach([Interval(0.0, 0.0, 0), *(Interval(row.value, row.half, 0) for row in rows)], 0.1, POINTS)
 
 
 def differences(groups: Mapping[str, Sequence[Difference]], styles: Mapping[str, Style]) -> Figure:

@@ -166,7 +166,7 @@ def _cost(place: Place, table: pd.DataFrame, shown: Sequence[select.Cell], beyon
             "than which none is both cheaper and better; references and rows with failed seeds are not "
             "compared."
         )
-        if canvas.reach([dot.top1.mean for dot in dots], [dot.top1.half for dot in dots]).cut:
+        if canvas.reach([dot.top1 for dot in dots]).cut:
             caption += canvas.CUT
         figure = standing.cost(dots, place.styles, place.teacher)
         yield place.picture("pareto", "Accuracy against cost", caption + beyond, figure)

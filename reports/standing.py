@@ -56,7 +56,7 @@ def cost(dots: Sequence[Dot], styles: Mapping[str, Style], teacher: float) -> Fi
             handles.append(handle(style, name))
             handles[-1].set(linestyle="", markersize=6)
         front = sorted((dot.tflop, dot.top1.mean) for dot in dots if dot.optimal)
-        low, high, _ = reach([d.top1.mean for d in dots], [d.top1.half for d in dots])
+        low, high, _ = reach([dot.top1 for dot in dots])
         ends = min(d.tflop for d in dots) / 1.3, max(d.tflop for d in dots) * 1.3
         if front:
             x, y = zip(*front, strict=True)

@@ -93,8 +93,7 @@ def _alone(place: Place, found: Sequence[varied.Sweep]) -> Iterator[Picture]:
 
 def _cut(points: Sequence[varied.Point]) -> str:
     """What a caption adds where the scale of `sweeps` cuts an interval."""
-    tops = [point.top1 for point in points]
-    return canvas.CUT if canvas.reach([t.mean for t in tops], [t.half for t in tops]).cut else ""
+    return canvas.CUT if canvas.reach([point.top1 for point in points]).cut else ""
 
 
 def _title(sweep: varied.Sweep, every: Sequence[varied.Sweep]) -> str:

@@ -114,7 +114,7 @@ def _reach(ax: object, shown: Sequence[Interval], teacher: float) -> None:
     """The scale is that of `reach`, and holds the teacher where that is near."""
     means = [top1.mean for top1 in shown]
     span = max(max(means) - min(means), 1.0)
-    low, high, _ = reach(means, [top1.half for top1 in shown])
+    low, high, _ = reach(shown)
     if min(means) - span <= teacher <= max(means) + span:
         low, high = min(low, teacher), max(high, teacher)
         ax.axhline(teacher, zorder=1, **TEACHER)  # type: ignore[attr-defined]

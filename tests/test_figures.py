@@ -152,17 +152,22 @@ class TestBars:
         assert "Not all seeds ran: a (1 of 2)." in made["bars-1"].caption
 
 
+def around(*shown: tuple[float, float]) -> list[Interval]:
+    """Intervals by mean and half-width."""
+    return [Interval(mean, half, 3) for mean, half in shown]
+
+
 class TestReach:
     def test_whole_intervals_and_no_more(self):
-        assert canvas.reach([40.0, 50.0], [30.0, float("nan")]) == (10.0, 70.0, False)
+        assert canvas.reach(around((40.0, 30.0), (50.0, float("nan")))) == (10.0, 70.0, False)
 
     def test_an_interval_is_cut_at_four_spans_of_the_means(self):
-        assert canvas.reach([40.0, 42.0], [20.0, 1.0]) == (32.0, 50.0, True)
-        assert canvas.reach([40.0, 40.0], [20.0, 1.0], 0.5) == (38.0, 42.0, True)
+        assert canvas.reach(around((40.0, 20.0), (42.0, 1.0))) == (32.0, 50.0, True)
+        assert canvas.reach(around((40.0, 20.0), (40.0, 1.0)), 0.5) == (38.0, 42.0, True)
 
     def test_an_accuracy_ends_at_0_and_at_100_percent(self):
-        assert canvas.reach([20.0, 90.0], [30.0, 20.0]) == (0.0, 100.0, True)
-        assert canvas.reach([-10.0, 20.0], [30.0, 1.0], most=canvas.POINTS) == (-40.0, 21.0, False)
+        assert canvas.reach(around((20.0, 30.0), (90.0, 20.0))) == (0.0, 100.0, True)
+        assert canvas.reach(around((-10.0, 30.0), (20.0, 1.0)), most=canvas.POINTS) == (-40.0, 21.0, False)
 
     def test_a_cut_is_said_beside_the_picture(self):
         for wide, said in ((2.0, False), (90.0, True)):
