@@ -16,7 +16,8 @@ image. Each row is measured against the one with all four, seed by seed.
 
 from itertools import combinations
 
-from benchmarks.settings import small, updates
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import small
 from harness.config import Grid
 
 #: what `cfe_layers` calls a choice of three

@@ -13,7 +13,8 @@ updates more than four images in ten are of the class that was asked for, where 
 
 from typing import Any
 
-from benchmarks.settings import HAND, updates
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import HAND
 from harness.config import Grid
 
 #: row -> its settings, over those tuned by hand

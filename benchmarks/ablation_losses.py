@@ -16,7 +16,8 @@ terms need them. Rows that lack a term are measured against the full method, row
 bare game.
 """
 
-from benchmarks.settings import small, updates
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import small
 from harness.config import Grid
 
 #: weight -> the term's name in the rows

@@ -10,7 +10,8 @@ Expect: nothing is published on m; the authors' code has the full tables (row `f
 Row `no embedding` has no categorical norm at all: what m = 1 has to beat.
 """
 
-from benchmarks.settings import small, updates
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import small
 from harness.config import Grid
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)

@@ -16,7 +16,9 @@ last) is read off the curves of all rows.
 
 from typing import Any
 
-from benchmarks.settings import AUDIT_CONTRASTS, AUDIT_ROWS, AUDITS, HAND, updates
+from benchmarks.shared.audit import AUDIT_CONTRASTS, AUDIT_ROWS, AUDITS
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import HAND
 from harness.config import Grid
 
 #: arms whose weight was searched: row -> settings; the first of each pair is the corrected one
@@ -50,7 +52,7 @@ GRID = Grid(
     },
     points=20,
     note=(
-        "Settings of digits as tuned by hand (`benchmarks/settings.py`: HAND), before any search; fewer "
+        "Settings of digits as tuned by hand (`benchmarks/shared/tuned.py`: HAND), before any search; fewer "
         "updates, so that students are not yet at their ceiling. eta and alpha of the searched rows: least "
         "val_nll of five values for each arm, one seed (`defects_search`); eta = 0.05, of both arms, and "
         "alpha = 10, of the log losses, are ends of the range that was tried."

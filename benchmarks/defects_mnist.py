@@ -9,7 +9,9 @@ rescales a term (double softmax, log losses) is judged at a weight that was chos
 both arms searched.
 """
 
-from benchmarks.settings import AUDIT_CONTRASTS, AUDIT_ROWS, MNIST, TRIED_MNIST, updates
+from benchmarks.shared.audit import AUDIT_CONTRASTS, AUDIT_ROWS
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import MNIST, TRIED_MNIST
 from harness.config import Grid
 
 GRID = Grid(

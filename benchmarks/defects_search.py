@@ -8,7 +8,8 @@ Seed 100 is in no other grid. ``val`` are 90 training images: the teacher has se
 the data-free students have not.
 """
 
-from benchmarks.settings import HAND, updates
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import HAND
 from harness.config import Grid
 
 BASE = {"batch": 128} | HAND["cpsc"]

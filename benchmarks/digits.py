@@ -10,7 +10,8 @@ Expect: top-1 of deepinversion 98.9, adi 98.7, dfq 98.6, fast 98.3, dfad 98.3, c
         97.0, dafl 87.7; controls: untrained 95.1, noise 87.3; scratch 99.6, kd 99.0, teacher 99.1.
 """
 
-from benchmarks.settings import DIGITS, TRIED, updates
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import DIGITS, TRIED
 from harness.config import Grid
 
 GRID = Grid(

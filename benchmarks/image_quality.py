@@ -14,7 +14,8 @@ of FID, KID and Inception Score say so, and fd_teacher, diversity and hf_ratio a
 
 from typing import Any
 
-from benchmarks.settings import AUTHORS, BUDGETS, FAMILY, PAPER_ROWS, small
+from benchmarks.shared.authors import AUTHORS, BUDGETS, FAMILY, ROWS
+from benchmarks.shared.tuned import small
 from harness.config import Grid
 
 #: what CPSC is without one part
@@ -23,7 +24,7 @@ LESS: dict[str, tuple[str, dict[str, Any]]] = {
     "cpsc - scl": ("cpsc", {"gamma": 0.0}),
     "cpsc - bn": ("cpsc", {"beta": 0.0}),
 }
-MAKERS = {label: row for label, row in PAPER_ROWS.items() if label not in ("scratch", "kd")}
+MAKERS = {label: row for label, row in ROWS.items() if label not in ("scratch", "kd")}
 
 GRID = Grid(
     tasks=("cifar10", "cifar100"),

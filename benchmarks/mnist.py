@@ -12,7 +12,8 @@ Expect: nothing is published at so few updates. `mnist_hand` has the plain pair 
         20,000 updates there.
 """
 
-from benchmarks.settings import MNIST, MNIST_WRN, TRIED_MNIST, updates
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import MNIST, MNIST_WRN, TRIED_MNIST
 from harness.config import Grid
 
 GRID = Grid(

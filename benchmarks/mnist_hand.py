@@ -11,7 +11,8 @@ statistics need it, and are skipped with that reason on the plain pair. Budgets 
 batch 128, and at their 512 after 4,100 updates.
 """
 
-from benchmarks.settings import MNIST_HAND, TRIED_MNIST_HAND, updates
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import MNIST_HAND, TRIED_MNIST_HAND
 from harness.config import Grid
 
 GRID = Grid(

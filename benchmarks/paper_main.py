@@ -19,13 +19,14 @@ authors' own. Their settings for a task or this pair where they published any; e
 CPSC's are those of its CIFAR-100 command throughout. For Tiny-ImageNet nobody's command was found.
 """
 
-from benchmarks.settings import AUTHORS, BUDGETS, FAMILY, PAPER_ROWS, small
+from benchmarks.shared.authors import AUTHORS, BUDGETS, FAMILY, ROWS
+from benchmarks.shared.tuned import small
 from harness.config import Grid
 
 GRID = Grid(
     tasks=("cifar10", "cifar100", "tiny_imagenet"),
     pairs=(("resnet34", "resnet18"),),
-    variants=PAPER_ROWS,
+    variants=ROWS,
     on=AUTHORS | small(digits=1000, mnist=600),
     seeds=(0, 1, 2),
     budget=FAMILY,

@@ -18,13 +18,14 @@ These are CMI's table and Fast's own rows; other tables print other numbers for 
 CIFAR-100, by up to 26 points (`benchmarks/published.csv`). CPSC's rows for these pairs were not seen.
 """
 
-from benchmarks.settings import AUTHORS, BUDGETS, FAMILY, PAPER_ROWS, small
+from benchmarks.shared.authors import AUTHORS, BUDGETS, FAMILY, ROWS
+from benchmarks.shared.tuned import small
 from harness.config import Grid
 
 GRID = Grid(
     tasks=("cifar10", "cifar100"),
     pairs=(("vgg11", "resnet18"), ("wrn40_2", "wrn16_1"), ("wrn40_2", "wrn40_1"), ("wrn40_2", "wrn16_2")),
-    variants=PAPER_ROWS,
+    variants=ROWS,
     on=AUTHORS | small(digits=1000, mnist=600),
     seeds=(0, 1, 2),
     budget=FAMILY,

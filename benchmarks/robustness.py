@@ -12,13 +12,14 @@ classes lies in the data root (`dfkd metrics` tells where), and its cell says so
 from scratch and KD on real images are the measure: does a student that never saw an image lose more?
 """
 
-from benchmarks.settings import AUTHORS, BUDGETS, FAMILY, PAPER_ROWS, small
+from benchmarks.shared.authors import AUTHORS, BUDGETS, FAMILY, ROWS
+from benchmarks.shared.tuned import small
 from harness.config import Grid
 
 GRID = Grid(
     tasks=("cifar10", "cifar100", "tiny_imagenet"),
     pairs=(("resnet34", "resnet18"),),
-    variants=PAPER_ROWS,
+    variants=ROWS,
     on=AUTHORS | small(digits=1000, mnist=600),
     seeds=(0, 1, 2),
     budget=FAMILY,

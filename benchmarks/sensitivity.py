@@ -9,7 +9,8 @@ Expect: alpha of 3 to 7 and gamma of 0.5 to 0.9 are recommended for CIFAR-100; n
 WRN-40-2 and WRN-16-2 have features of one width: no Adapter stands between gamma and the student.
 """
 
-from benchmarks.settings import small, updates
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import small
 from harness.config import Grid
 
 ALPHA = (1, 3, 5, 7, 9)

@@ -10,7 +10,8 @@ Expect: alpha of 3 to 7 and gamma of 0.5 to 0.9 are recommended for CIFAR-100; n
 gamma 0.881, beta 2.69, eta 0.799, scl_tau 0.207.
 """
 
-from benchmarks.settings import DIGITS, TRIED, updates
+from benchmarks.shared.authors import updates
+from benchmarks.shared.tuned import DIGITS, TRIED
 from harness.config import Grid
 
 ALPHA = (1, 3, 5, 7, 9)

@@ -15,99 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from harness.config import Task
 from harness.errors import DfkdError, Diverged
+from harness.network import NetSpec
 
 if TYPE_CHECKING:
     from harness.compute import Compute
     from harness.nets.base import Net
     from harness.settings import Presets
-
-
-@dataclass(frozen=True)
-class Task:
-    """The public description of a data set; holds no image.
-
-    Attributes:
-        name: as the user writes it (``digits``, ``folder:/path?side=32``).
-        version: the splits belong to it; part of every trial's id.
-        channels, side: images are ``channels x side x side``, float in [0, 1].
-        classes: class names, in label order.
-        mean, std: the normaliser, one value per channel, in [0, 1] units.
-        augment: what the task bears, out of ``pad``, ``flip``, ``rotation``.
-    """
-
-    name: str
-    version: int
-    channels: int
-    side: int
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augment: frozenset[str] = frozenset()
-
-    @property
-    def K(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """``(C, H, W)``."""
-        return (self.channels, self.side, self.side)
-
-
-class BNStat(NamedTuple):
-    """One BatchNorm layer's *input* (B, C, H, W) and its statistics, each of shape (C,), fp32."""
-
-    mean: Tensor
-    var: Tensor  # biased, over batch and space
-    running_mean: Tensor
-    running_var: Tensor
-    input: Tensor
-
-
-class Out(NamedTuple):
-    """What ``net(x, taps=...)`` returns; a tap that was not asked for is None.
-
-    Attributes:
-        logits: (B, K), fp32.
-        h: (B, D), un-normalised pooled feature before the head, fp32.
-        maps: last activation of each stage, (B, C_i, H_i, W_i).
-        bn: one `BNStat` per BatchNorm layer, in forward order.
-        inputs: the input of each BatchNorm layer, (B, C, H, W), in forward order.
-    """
-
-    logits: Tensor
-    h: Tensor | None = None
-    maps: tuple[Tensor, ...] | None = None
-    bn: tuple[BNStat, ...] | None = None
-    inputs: tuple[Tensor, ...] | None = None
-
-
-@dataclass(frozen=True)
-class NetSpec:
-    """What is known of a network without its weights.
-
-    Attributes:
-        stages: (C, H, W) of each stage's last activation (the ``maps`` tap).
-        width: width of the feature ``h``.
-        bn_channels: channels of each BatchNorm layer, in forward order; empty without BN.
-        params: number of parameters.
-    """
-
-    name: str
-    channels: int
-    side: int
-    classes: int
-    stages: tuple[tuple[int, int, int], ...]
-    width: int
-    bn_channels: tuple[int, ...]
-    params: int
-
-    @property
-    def has_bn(self) -> bool:
-        """Whether there are BatchNorm statistics to match."""
-        return bool(self.bn_channels)
 
 
 class Terms(dict[str, Tensor]):
@@ -155,7 +70,7 @@ class Problem:
 
 
 class Pooled(Protocol):
-    """What the harness asks of a `methods.pool.Pool`; a method's own store of many rows may do the same."""
+    """What the harness asks of a store of images: `methods.shared.pool.Pool`, or a method's own."""
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint; may name files in ``Problem.scratch``."""
@@ -268,7 +183,7 @@ class Method(ABC):
     def cautions(cls, hp: Any, task: Task, t_spec: NetSpec, s_spec: NetSpec) -> list[str]:
         """What a reader of this cell's number should know, one line each; answers without any weight file.
 
-        Each begins with a name of `harness.diagnose.SIGNATURES` and a colon, as `width_mismatch` does.
+        Each begins with a name of `harness.store.warnings.SIGNATURES` and a colon, as `width_mismatch` does.
         """
         return []
 
@@ -403,25 +318,6 @@ class Reference(Method):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Back to that position."""
         self.images.load(state["images"])
-
-
-def width_mismatch(t_spec: NetSpec, s_spec: NetSpec, bridge: str = "") -> str | None:
-    """What to say where a method compares the features ``h`` of T and S, which differ in width.
-
-    Args:
-        t_spec: the teacher's.
-        s_spec: the student's.
-        bridge: what maps one to the other and how it is trained; "" for nothing, a reason to `Method.skip`.
-
-    Returns:
-        A line for `Method.cautions` or `Method.skip`; None where the widths are equal.
-    """
-    if t_spec.width == s_spec.width:
-        return None
-    return (
-        f"feature-width mismatch: the feature of {s_spec.name} has {s_spec.width} numbers, that of "
-        f"{t_spec.name} {t_spec.width}: {bridge or 'nothing maps one to the other'}"
-    )
 
 
 def prefixed(phase: str, terms: Mapping[str, Tensor]) -> Terms:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -14,12 +13,8 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import DfkdError, unknown
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from harness.interface import Method
 
-#: modules of the methods package that methods share and that are none themselves
-SHARED = frozenset({"losses", "priors", "pool", "segments", "student", "generative", "inversion"})
 GROUP = "dfkd.methods"
 
 
@@ -62,7 +57,7 @@ class Methods:
 
     def _own(self) -> set[str]:
         package = importlib.import_module("methods")
-        return {m.name for m in pkgutil.iter_modules(package.__path__)} - SHARED
+        return {m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg}
 
     def _foreign(self) -> dict[str, EntryPoint]:
         return {e.name: e for e in entry_points(group=GROUP) if e.name not in self._own()}
@@ -94,36 +89,4 @@ class Methods:
         return cls._checked(own[0], module.__name__)
 
 
-class Nets:
-    """Classifiers: each module of `harness.nets` may define ``NETS``: name -> builder."""
-
-    @lru_cache  # noqa: B019 - one registry, one life
-    def _all(self) -> dict[str, Callable[..., nn.Module]]:
-        package = importlib.import_module("harness.nets")
-        found: dict[str, Callable[..., nn.Module]] = {}
-        for info in pkgutil.iter_modules(package.__path__):
-            module = importlib.import_module(f"harness.nets.{info.name}")
-            found.update(getattr(module, "NETS", {}))
-        return found
-
-    def names(self) -> list[str]:
-        """Every network's name."""
-        return sorted(self._all())
-
-    def check(self, name: str) -> None:
-        """Raise the error for an unknown name."""
-        if name not in self._all():
-            raise unknown("net", name, self.names())
-
-    def get(self, name: str) -> Callable[..., nn.Module]:
-        """The builder: ``builder(classes=, channels=, side=, mean=, std=) -> Net``.
-
-        Raises:
-            DfkdError: for an unknown name.
-        """
-        self.check(name)
-        return self._all()[name]
-
-
 methods = Methods()
-nets = Nets()

@@ -16,8 +16,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from harness.settings import Presets, log, setting, weight
-from methods import deepinversion, losses
-from methods.student import see
+from methods import deepinversion
+from methods.shared import losses
+from methods.shared.student import see
 
 
 @dataclass(frozen=True)

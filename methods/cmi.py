@@ -27,14 +27,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.interface import NetSpec, Out, Problem, Task, Terms
+from harness.config import Task
+from harness.interface import Problem, Terms
 from harness.nets.generators import Adapter, DAFLGenerator
+from harness.network import NetSpec, Out
 from harness.settings import FIDELITY, Presets, log, setting, weight
-from harness.views import augment, flip, zoom
-from methods import losses, priors
-from methods.inversion import Inversion, InversionHP, redraw, render_with
-from methods.pool import Field, Pool
-from methods.student import adam, see
+from harness.tasks.views import augment, flip, zoom
+from methods.shared import losses, priors
+from methods.shared.inversion import Inversion, InversionHP, redraw, render_with
+from methods.shared.pool import Field, Pool
+from methods.shared.student import adam, see
 
 
 @dataclass(frozen=True)

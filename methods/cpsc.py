@@ -38,21 +38,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.interface import (
-    NetSpec,
-    Out,
-    Problem,
-    Schedule,
-    Task,
-    Terms,
-    prefixed,
-    width_mismatch,
-)
+from harness.config import Task
+from harness.interface import Problem, Schedule, Terms, prefixed
 from harness.nets.generators import CFE_PRESETS, Adapter, CFEGenerator
+from harness.network import NetSpec, Out
 from harness.settings import FIDELITY, Presets, choice, log, setting, uniform, weight
-from methods import losses, priors
-from methods.generative import Generative, LoopHP
-from methods.student import adam, constant, cosine, sgd, steps
+from methods.shared import losses, priors
+from methods.shared.generative import Generative, LoopHP
+from methods.shared.student import adam, constant, cosine, sgd, steps, width_mismatch
 
 #: the presets, and every other choice of the four norms by its numbers ("0+1")
 _CFE = dict(CFE_PRESETS) | {

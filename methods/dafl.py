@@ -37,12 +37,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from harness.errors import DfkdError
-from harness.interface import Out, Problem
+from harness.interface import Problem
 from harness.nets.generators import DAFLGenerator
+from harness.network import Out
 from harness.settings import FIDELITY, Presets, log, setting, weight
-from methods import losses
-from methods.generative import Generative, LoopHP
-from methods.student import Lesson
+from methods.shared import losses
+from methods.shared.generative import Generative, LoopHP
+from methods.shared.student import Lesson
 
 _BASES = {"10": 10.0, "e": math.e}
 

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from harness.interface import Terms
 from harness.settings import FIDELITY, Presets, log, setting, weight
-from harness.views import flip_all, jitter
-from methods import priors
-from methods.inversion import Inversion, InversionHP
-from methods.student import see
+from harness.tasks.views import flip_all, jitter
+from methods.shared import priors
+from methods.shared.inversion import Inversion, InversionHP
+from methods.shared.student import see
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from harness.interface import Out, Problem
+from harness.interface import Problem
 from harness.nets.generators import DAFLGenerator
+from harness.network import Out
 from harness.settings import FIDELITY, Presets, setting
-from methods import losses
-from methods.generative import GameHP, Generative
+from methods.shared import losses
+from methods.shared.generative import GameHP, Generative
 
 
 @dataclass(frozen=True)

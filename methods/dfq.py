@@ -24,12 +24,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from harness.config import Task
 from harness.errors import DfkdError
-from harness.interface import NetSpec, Out, Problem, Task
+from harness.interface import Problem
 from harness.nets.generators import DAFLGenerator
+from harness.network import NetSpec, Out
 from harness.settings import FIDELITY, Presets, log, setting, weight
-from methods import losses, priors
-from methods.generative import GameHP, Generative
+from methods.shared import losses, priors
+from methods.shared.generative import GameHP, Generative
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,10 @@ from torch import Tensor, nn
 from harness.interface import Problem, Terms
 from harness.nets.generators import DAFLGenerator
 from harness.settings import FIDELITY, Presets, choice, log, setting, weight
-from harness.views import augment
-from methods import losses, priors
-from methods.inversion import Inversion, InversionHP, render_with
-from methods.student import adam, see
+from harness.tasks.views import augment
+from methods.shared import losses, priors
+from methods.shared.inversion import Inversion, InversionHP, render_with
+from methods.shared.student import adam, see
 
 #: share of the student's run after which the first layer is drawn anew: call 120 of 200
 _RESET_AT = 0.6

@@ -14,8 +14,8 @@ import torch
 
 from harness.interface import Images, Problem, Reference, Schedule, Terms
 from harness.settings import log, setting, weight
-from methods import losses
-from methods.student import cosine, see, sgd
+from methods.shared import losses
+from methods.shared.student import cosine, see, sgd
 
 
 @dataclass(frozen=True)

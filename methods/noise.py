@@ -16,9 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.interface import NetSpec, Task, Terms
+from harness.config import Task
+from harness.interface import Terms
+from harness.network import NetSpec
 from harness.settings import log, setting
-from methods.student import Distiller, Lesson, StudentHP, unmoved
+from methods.shared.student import Distiller, Lesson, StudentHP, unmoved
 
 
 @dataclass(frozen=True)

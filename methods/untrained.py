@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from harness.interface import Problem, Terms
 from harness.nets.generators import DAFLGenerator
 from harness.settings import log, setting
-from methods.generative import Generative
-from methods.student import StudentHP
+from methods.shared.generative import Generative
+from methods.shared.student import StudentHP
 
 
 @dataclass(frozen=True)

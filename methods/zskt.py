@@ -26,12 +26,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.interface import NetSpec, Out, Problem, Task
+from harness.config import Task
+from harness.interface import Problem
 from harness.nets.generators import DAFLGenerator
+from harness.network import NetSpec, Out
 from harness.settings import FIDELITY, Presets, log, setting, weight
-from methods import losses
-from methods.generative import GameHP, Generative
-from methods.student import Lesson
+from methods.shared import losses
+from methods.shared.generative import GameHP, Generative
+from methods.shared.student import Lesson
 
 
 @dataclass(frozen=True)

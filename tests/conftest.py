@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import cli
+from harness.cli import main
 
 torch.set_num_threads(1)
 
@@ -27,7 +27,7 @@ def dfkd(
     def call(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["dfkd", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from harness.errors import Unavailable, unknown
 
 if TYPE_CHECKING:
-    from harness.data import Split
-    from harness.interface import Task
+    from harness.config import Task
+    from harness.tasks.images import Split
 
 #: images the store keeps of a trial. Every metric but those in Inception's features looks at no more, so that
 #: the n on which its number depends is the same with and without Inception weights, and from the store.
@@ -43,7 +43,7 @@ class Evidence:
         val_labels, val_logits: (M,) and (M, K) of the student on the validation images.
         predict: images uint8 (n, C, H, W) of the task's shape -> the student's logits (n, K) fp32; None where
             only answers are left, no student.
-        data_root: where data sets lie, as `harness.data.load` takes it.
+        data_root: where data sets lie, as `harness.tasks.images.load` takes it.
     """
 
     task: Task
@@ -173,3 +173,43 @@ def evaluate(
             else:
                 unavailable[column] = f"the number is {value}"
     return numbers, unavailable, list(dict.fromkeys(ev.warnings))
+
+
+class Title(NamedTuple):
+    """How a metric is shown.
+
+    Attributes:
+        text: over the column.
+        about: in half a sentence what it is.
+        digits: after the point.
+        scale: what its numbers are multiplied with.
+    """
+
+    text: str
+    about: str
+    digits: int
+    scale: float = 1
+
+
+#: metric, in the order of the columns; for `of` "_n_" stands for any number, "*" for any name
+_TITLES: dict[str, Title] = {
+    "agreement": Title("agreement (%)", "test images on which student and teacher decide alike", 2),
+    "fd_teacher": Title("fd_teacher", "Fréchet distance in the teacher's features, lower is better", 1),
+    "fid_n_test": Title("FID (n={0}, {1})", "lower is better", 2),
+    "kid_n_test": Title("KID x 1000 (n={0}, {1})", "lower is better", 2, 1000),
+    "is_n_samples": Title("Inception Score (n={0})", "higher is better; it knows ImageNet's classes", 2),
+    "class_coverage": Title("coverage (%)", "classes the teacher sees among the images", 0),
+    "label_match": Title(
+        "labels met (%)", "images the teacher sees as the class asked for; chance 100 / K", 0
+    ),
+    "diversity": Title("diversity", "of images of a class, in the teacher's features; test images have 1", 2),
+    "hf_ratio": Title("fine detail", "share of high frequencies; test images have 1, less is blur", 2),
+    "corruption": Title("corrupted (%)", "top-1 on corrupted test images: mean of the four kinds", 2),
+    "corruption_drop": Title("lost (%)", "share of the top-1 that corruption costs; lower is better", 1),
+    "corruption_noise": Title("noise (%)", "top-1 under Gaussian noise, mean of five strengths", 2),
+    "corruption_blur": Title("blur (%)", "top-1 under Gaussian blur, mean of five strengths", 2),
+    "corruption_contrast": Title("contrast (%)", "top-1 at low contrast, mean of five strengths", 2),
+    "corruption_pixelate": Title("pixelate (%)", "top-1 on pixelated images, mean of five strengths", 2),
+    "shift": Title("other data set (%)", "top-1 on another data set of the same classes", 2),
+    "shift_*": Title("on {0} (%)", "top-1 on the test images of another data set of the same classes", 2),
+}

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import corrupt, data, folder
 from harness.errors import DfkdError, Unavailable
+from harness.metrics import corrupt
 from harness.metrics.base import Evidence, Metric
+from harness.tasks import catalog, folders
+from harness.tasks.images import data_root, load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.folder import Listing
-    from harness.interface import Task
+    from harness.config import Task
+    from harness.tasks.folders import Listing
 
 #: folder below the data root whose folders ``<name>/test/<class>/`` are other test images of known classes
 SHIFTED = "shifted"
@@ -30,7 +32,8 @@ Labelled = tuple[np.ndarray, np.ndarray]
 def corruption(ev: Evidence) -> dict[str, float]:
     """Percent of corrupted test images that the student gets right: noise, blur, contrast, pixelate.
 
-    Every test image in every corruption of `harness.corrupt` at five strengths, the same for every student.
+    Every test image in every corruption of `harness.metrics.corrupt` at five strengths, the same for every
+    student.
 
     Returns:
         ``corruption_<name>_<strength>``; ``corruption_<name>``, the mean over strengths; ``corruption``, the
@@ -69,7 +72,7 @@ def shift(ev: Evidence) -> dict[str, float | str]:
     if not sets:
         raise Unavailable(
             f"no other data set has the classes of {ev.task.name}; a folder "
-            f"{data.data_root(ev.data_root) / SHIFTED}/NAME/test/CLASS/* would be one"
+            f"{data_root(ev.data_root) / SHIFTED}/NAME/test/CLASS/* would be one"
         )
     found: dict[str, float | str] = {}
     for name, opened in sets.items():
@@ -90,29 +93,29 @@ def _top1(logits: np.ndarray, labels: np.ndarray) -> float:
 def _others(ev: Evidence) -> dict[str, Callable[[], Labelled]]:
     """Name -> how to open it, as images (n, C, H, W) of the task's shape and labels in its order."""
     task, found = ev.task, dict[str, Callable[[], Labelled]]()
-    for name in data.names():
-        other = data.describe(name)
+    for name in catalog.names():
+        other = catalog.describe(name)
         same = _ENLARGED.get(task.name, task.name) == name or name in _ENLARGED
         if not same and set(other.classes) == set(task.classes):
             found[name] = lambda name=name: _built_in(name, task, ev.data_root)  # type: ignore[misc]
-    for place in sorted(p for p in (data.data_root(ev.data_root) / SHIFTED).glob("*/") if p.is_dir()):
+    for place in sorted(p for p in (data_root(ev.data_root) / SHIFTED).glob("*/") if p.is_dir()):
         if {p.name for p in (place / "test").glob("*/")} & set(task.classes):
             found[place.name] = lambda place=place: _in_folders(place, task)  # type: ignore[misc]
     return found
 
 
 def _built_in(name: str, task: Task, root: Path | None) -> Labelled:
-    other = data.load(name, root)
+    other = load(name, root)
     order = np.array([task.classes.index(c) for c in other.task.classes])
     return fitted(other.test.images, task), order[other.test.labels]
 
 
 def _in_folders(place: Path, task: Task) -> Labelled:
-    found: Listing = folder.listing(place, "test")
+    found: Listing = folders.listing(place, "test")
     if found.keys() != set(task.classes):
         wrong = sorted(found.keys() ^ set(task.classes))
         raise DfkdError(f"{place}/test: class folders are not those of {task.name}: {', '.join(wrong[:5])}")
-    images, labels = folder.read(found, task.side)
+    images, labels = folders.read(found, task.side)
     return fitted(images, task), np.array([task.classes.index(c) for c in found])[labels]
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from harness.errors import DfkdError
-from harness.interface import BNStat, NetSpec, Out, Task
-from harness.registry import nets
+from harness.network import BNStat, Out
 
 TAPS = ("h", "maps", "bn", "inputs")
 SPACE = (0, 2, 3)
@@ -209,40 +207,6 @@ def fan_out_normal(net: Net, head_std: float | None = None) -> None:
     nn.init.zeros_(net.head.bias)
     if head_std is not None:
         nn.init.normal_(net.head.weight, std=head_std)
-
-
-def build(name: str, task: Task) -> Net:
-    """A fresh network for a task, its weights drawn from torch's global stream.
-
-    Raises:
-        DfkdError: for an unknown name, or a task the network cannot take.
-    """
-    net = nets.get(name)(classes=task.K, channels=task.channels, side=task.side, mean=task.mean, std=task.std)
-    assert isinstance(net, Net)
-    return net
-
-
-@lru_cache(maxsize=256)
-def spec(name: str, task: Task) -> NetSpec:
-    """What is known of a network on a task without weights; milliseconds, no random draw.
-
-    Built on the meta device and not run there: torch's meta arithmetic imports the compiler, a second.
-
-    Raises:
-        DfkdError: as `build`.
-    """
-    with torch.device("meta"):
-        net = build(name, task)
-    return NetSpec(
-        name=name,
-        channels=task.channels,
-        side=task.side,
-        classes=task.K,
-        stages=net.stages,
-        width=net.head.in_features,
-        bn_channels=tuple(m.num_features for m in net.modules() if isinstance(m, nn.BatchNorm2d)),
-        params=sum(p.numel() for p in net.parameters()),
-    )
 
 
 def reset_normaliser(net: Net, mean: Sequence[float], std: Sequence[float]) -> None:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.config import Task
 from harness.errors import DfkdError, unknown
-from harness.interface import Task
 from harness.nets.base import fp32
 
 FINALS = ("tanh_bn", "sigmoid", "bn")

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.interface import BNStat
 from harness.nets.base import Net, TapBN
+from harness.network import BNStat
 
 #: the side LeNet-5 was drawn for: its third conv sees exactly 5x5 pixels
 HOME = 32

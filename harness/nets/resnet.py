@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.interface import BNStat
 from harness.nets.base import Net, TapBN
+from harness.network import BNStat
 
 
 class Block(nn.Module):

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.interface import BNStat
 from harness.nets.base import Net, TapBN, fan_out_normal
+from harness.network import BNStat
 
 WIDTHS = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 

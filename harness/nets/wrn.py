@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.interface import BNStat
 from harness.nets.base import Net, TapBN, fan_out_normal
+from harness.network import BNStat
 
 
 def conv3x3(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:

@@ -1,0 +1,214 @@
+"""Commands on a grid's trials: run them, list them, say where they stand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import printing
+from harness.cli.choose import Chosen, distinct, on_grid, on_grids
+from harness.cli.options import OUT, DataRoot, Inception, Json, NoMLflow, Out, Teachers, Uri
+
+if TYPE_CHECKING:
+    from harness.config import Trial
+
+
+@on_grids
+def run(
+    chosen: list[Chosen],
+    workers: Annotated[
+        int | None, typer.Option(help="Trials at a time; what fits by default; 0 runs here, without Ray.")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float, typer.Option(help="GPUs of each trial: a share such as 0.5, or a whole number.")
+    ] = 0.0,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster that this machine belongs to: HOST:PORT or auto.")
+    ] = None,
+    retry: Annotated[
+        list[str] | None, typer.Option(help="failed: run failed and skipped trials again.")
+    ] = None,
+    out: Out = OUT,
+    data_root: DataRoot = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch data sets that are missing.")] = False,
+    teachers: Teachers = None,
+    inception_weights: Inception = None,
+    tracking_uri: Uri = None,
+    no_mlflow: NoMLflow = False,
+) -> None:
+    """Run what is missing of a grid, then print its table and write its report.
+
+    Several grids run one after the other; OUT/reports/index.html then lists their reports.
+    """
+    from harness.schedule.progress import Progress
+    from harness.schedule.run import run_trials
+    from harness.store.directory import Dirs
+    from harness.store.mlflow_tracker import Tracker
+    from harness.store.published import check_versions
+    from reports.report import Results, index
+
+    distinct(chosen)
+    for each in chosen:
+        if each.archive:
+            check_versions(each.trials)
+    teachers_dir = teachers or out / "teachers"
+    made, whole = [], True
+    for each in chosen:
+        tracker = None if no_mlflow else Tracker(tracking_uri, out, each.grid.name)
+        if download:
+            _download(each.grid.tasks, data_root)
+        summary = run_trials(
+            each.trials,
+            out,
+            workers=workers,
+            gpus_per_trial=gpus_per_trial,
+            address=address,
+            data_root=data_root,
+            teachers_dir=teachers_dir,
+            inception=inception_weights,
+            tracker=tracker,
+            retry=tuple(retry or ()),
+            progress=Progress(),
+        )
+        printing.note(str(summary))
+        if summary.interrupted:
+            raise typer.Exit(130)
+        _tell_unmeasured(each, out)
+        if tracker and not tracker.failed:
+            complete(tracker, each, out, tracking_uri)
+        found = Results(each.grid, each.trials, Dirs(out), out, teachers_dir)
+        print(found.text())
+        made.append((found, found.report()))
+        print(f"report: {made[-1][1]['html']}")
+        whole = whole and not (summary.failed or summary.busy or summary.open)
+    if len(made) > 1:
+        print(f"index: {index(made)[0]}")
+    if not whole:
+        raise typer.Exit(1)
+
+
+def complete(tracker: Any, chosen: Chosen, out: Path, uri: str | None) -> None:
+    """Bring MLflow up to the directories; loads it only where it may lack something."""
+    from harness.errors import DfkdError
+    from harness.store.directory import Dirs
+    from harness.store.mlflow_tracker import needs_sync
+
+    if needs_sync(chosen.trials, Dirs(out), uri, chosen.grid.name):
+        try:
+            tracker.sync(chosen.trials, Dirs(out))
+        except DfkdError as error:
+            printing.note(f"{error}; `dfkd sync` completes the record")
+
+
+def _tell_unmeasured(chosen: Chosen, out: Path) -> None:
+    """Say which of the grid's metrics finished trials lack: a grid that does not ask for them ran them."""
+    if not chosen.grid.metrics:
+        return
+    from harness.store.directory import Dirs
+    from harness.store.frame import lacking
+
+    lack = [lacking(result, chosen.grid.metrics) for t in chosen.trials if (result := Dirs(out).result(t))]
+    if names := list(dict.fromkeys(name for found in lack for name in found)):
+        printing.note(
+            f"{sum(map(bool, lack))} of {len(lack)} finished trials have no {', '.join(names)} yet: "
+            "`dfkd measure` on this grid takes them"
+        )
+
+
+def _download(tasks: tuple[str, ...], root: Path | None) -> None:
+    from harness.tasks import images
+
+    for task in tasks:
+        images.load(task, root, download=True)
+
+
+@on_grid
+def list_(chosen: Chosen, as_json: Json = False) -> None:
+    """List the trials of a grid; needs neither data nor teacher."""
+    if as_json:
+        printing.dump([{"id": t.id, **t.model_dump(mode="json")} for t in chosen.trials])
+        return
+    printing.table([_identity(t) | {"budget": str(t.budget)} for t in chosen.trials])
+    teachers = {(t.task, t.teacher, t.teacher_seed, t.teacher_digest) for t in chosen.trials}
+    print(f"\n{len(chosen.trials)} trials, {len(teachers)} teacher{'s' if len(teachers) > 1 else ''}")
+
+
+def _identity(trial: Trial) -> dict[str, Any]:
+    return {
+        "trial": trial.id,
+        "row": trial.label or trial.method,
+        "task": trial.task,
+        "pair": f"{trial.teacher}->{trial.student}",
+        "teacher seed": trial.teacher_seed,
+        "seed": trial.seed,
+    }
+
+
+@on_grid
+def status(
+    chosen: Chosen,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Sum up what is done, and say what is to come in hours and disk."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="For --plan: trials at a time, as `dfkd run` takes it.")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float, typer.Option(help="For --plan: GPUs of each trial, as `dfkd run` takes it.")
+    ] = 0.0,
+    out: Out = OUT,
+    teachers: Teachers = None,
+    inception_weights: Inception = None,
+    as_json: Json = False,
+) -> None:
+    """Say where each trial of a grid stands, why those without a number have none, and what looks wrong.
+
+    With --plan, what is to come: from finished trials of the same kind on this machine, else from what
+    `dfkd bench` measured; what neither tells of is measured now, for a second or so each.
+    """
+    if plan:
+        from harness.cli.plan import show_plan
+
+        show_plan(
+            chosen,
+            out,
+            workers=workers,
+            gpus_per_trial=gpus_per_trial,
+            teachers=teachers,
+            inception=inception_weights,
+            as_json=as_json,
+        )
+        return
+    from harness.store import warnings
+    from harness.store.directory import Dirs
+    from harness.trials import diagnose
+
+    rows = []
+    for trial in chosen.trials:
+        run = Dirs(out).run(trial)
+        stands, curve = run.status(), run.curve()
+        failure = None if stands in ("done", "running") else run.failure()
+        share = curve[-1]["point"] / trial.points if curve else 0.0
+        facts: dict[str, Any] = {
+            "status": stands,
+            "done": 100.0 if stands == "done" else round(100.0 * min(1.0, share), 1),
+            "top1": curve[-1].get("top1") if curve else None,
+            "reason": failure["reason"] if failure else "",
+            "warnings": diagnose.of_run(run),
+        }
+        rows.append(_identity(trial) | facts)
+    if as_json:
+        printing.dump(rows)
+        return
+    shown = [k for k in rows[0] if k != "warnings" or any(row[k] for row in rows)]
+    names = [{"warnings": warnings.names_of(row["warnings"])} for row in rows]
+    told = [row | name for row, name in zip(rows, names, strict=True)]
+    printing.table([{("done %" if k == "done" else k): row[k] for k in shown} for row in told])
+    counts = Counter(row["status"] for row in rows)
+    print(f"\n{len(rows)} trials: " + ", ".join(f"{n} {name}" for name, n in counts.most_common()))
+    for line in warnings.listed(chosen.trials, [row["warnings"] for row in rows]):
+        print(line)

@@ -1,0 +1,151 @@
+"""The command that tunes a method's settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from harness.cli import printing
+from harness.cli.choose import on_method
+from harness.cli.options import OUT, DataRoot, Json, Out, Teachers
+from harness.schedule.rungs import ETA, SEED, TRIALS
+
+if TYPE_CHECKING:
+    from harness.grids.goal import Goal
+    from harness.grids.search import Search
+    from harness.grids.start import Start
+
+
+@on_method("seeds", "equal_cost")
+def search(
+    start: Start,
+    over: Annotated[
+        str | None,
+        typer.Option(help="Settings to search: a,b; by default all with a space but weights that are off."),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(help="How many trials in all, the settings as they stand being the first.")
+    ] = TRIALS,
+    by: Annotated[
+        Literal["val_top1", "val_nll"],
+        typer.Option(help="What decides, on the validation images: most right, or least cross-entropy."),
+    ] = "val_top1",
+    sampler: Annotated[
+        Literal["random", "optuna"], typer.Option(help="Seeded random draws, or Optuna's TPE (an extra).")
+    ] = "random",
+    draw: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of every trial; let no reported grid have the same.")
+    ] = SEED,
+    eta: Annotated[
+        int, typer.Option(help="One trial in so many goes on at each rung; 0 stops none early.")
+    ] = ETA,
+    workers: Annotated[
+        int | None, typer.Option(help="Trials at a time; what fits by default; 0 runs here, without Ray.")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float, typer.Option(help="GPUs of each trial: a share such as 0.5, or a whole number.")
+    ] = 0.0,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster that this machine belongs to: HOST:PORT or auto.")
+    ] = None,
+    out: Out = OUT,
+    data_root: DataRoot = None,
+    teachers: Teachers = None,
+    as_json: Json = False,
+) -> None:
+    """Tune a method's settings on the validation images; the test images are never seen.
+
+    Trials run on Ray Tune, worse ones stopped early by ASHA at 1/eta^2 and 1/eta of the budget; `--workers 0`
+    runs them here, one after the other, by the same rule. The same command goes on where it was stopped, a
+    larger --trials adds trials. Give every method that is to be compared the same number: it is told with the
+    choice. Writes OUT/search/<method>-<task>-<pair>-<key>/: search.json, trials.csv, and chosen.py, a grid
+    of the choice beside what was before.
+    """
+    from harness.grids.search import run_search
+
+    goal = _goal(start, over, by, sampler, draw, seed, eta)
+    found, interrupted = run_search(
+        goal,
+        out,
+        trials,
+        workers=workers,
+        gpus_per_trial=gpus_per_trial,
+        address=address,
+        data_root=data_root,
+        teachers_dir=teachers,
+        tell=printing.note,
+    )
+    _tell_search(found, as_json)
+    if interrupted:
+        printing.note("interrupted")
+        raise typer.Exit(130)
+    if not found.complete() or not found.best():
+        raise typer.Exit(1)
+
+
+def _goal(start: Start, over: str | None, by: Any, sampler: Any, draw: int, seed: int, eta: int) -> Goal:
+    from harness import registry
+    from harness.errors import DfkdError
+    from harness.grids import draws, expand, override
+    from harness.grids.goal import Goal
+    from harness.schedule.rungs import points_for
+
+    if eta < 0 or eta == 1 or eta > 10:
+        raise DfkdError(f"--eta {eta}: give 0 (nothing is stopped early), or 2 to 10")
+    grid = start.grid
+    for option, places in (("--task", grid.tasks), ("--pair", grid.pairs)):
+        if len(places) > 1:
+            shown = ", ".join(p if isinstance(p, str) else ":".join(p) for p in places)
+            raise DfkdError(f"a search is for one task and one pair: choose with {option} out of {shown}")
+    changed = {"seeds": (seed,), "row_seeds": {}, "teacher_seeds": grid.teacher_seeds[:1], "metrics": ()}
+    (trial,) = expand.remembered(grid.model_copy(update=changed))
+    cls = registry.methods.get(start.method)
+    return Goal(
+        start=trial.model_copy(update={"points": points_for(eta), "label": start.method}),
+        given=start.given(grid.tasks[0], grid.pairs[0]),
+        over=draws.axes(start.method, cls.HP, override.words(over or ""), trial.settings),
+        by=by,
+        sampler=sampler,
+        draw=draw,
+        eta=eta,
+    )
+
+
+def _tell_search(found: Search, as_json: bool) -> None:
+    from harness.grids import chosen
+
+    best = found.best()
+    if as_json:
+        printing.dump(chosen.record(found) | {"folder": str(found.folder)})
+        return
+    mark = {best.id: "chosen"} if best and found.complete() else {}
+    printing.table(
+        [
+            {
+                "trial": each.number,
+                **{name: each.values[name] for name in found.goal.over},
+                "val_nll": each.val_nll,
+                "val_top1": each.val_top1,
+                "budget %": chosen.percent(found, each),
+                "ended": mark.get(each.id, each.ended),
+                "why": each.reason,
+            }
+            for each in found.tries()
+        ]
+    )
+    print()
+    ended, n = chosen.used(found), len(found.trials)
+    stopped = sum(each.ended == "stopped" for each in found.tries())
+    print(f"{ended} of {max(n, found.asked_for)} trials used, {stopped} stopped early; {found.folder}")
+    if found.exhausted:
+        print(f"the space is used up: it has {n} different settings and no more were found")
+    if not found.complete():
+        print("nothing is chosen yet: the same command goes on from here")
+    elif best is None:
+        print("nothing is chosen: no trial went to its end")
+    else:
+        how = "the settings it began with" if not best.number else f"trial {best.number}"
+        print(f"chosen: {how}; to paste into a grid:\n\n{chosen.block(found, best)}\n")
+        print(f"dfkd run {found.folder / 'chosen.py'}   # beside what was before: other seeds, test images")

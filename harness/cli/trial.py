@@ -1,0 +1,133 @@
+"""Commands on one trial: show it, hand out its student."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import printing
+from harness.cli.options import OUT, Json, Out
+from harness.errors import DfkdError
+
+if TYPE_CHECKING:
+    from harness.store.directory import Run
+
+_ROWS = 12  # of a curve on the screen
+
+TrialId = Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or how it begins.")]
+
+
+def find(prefix: str, out: Path) -> Run:
+    """The one trial under ``out`` whose id begins so.
+
+    Raises:
+        DfkdError: for none or several, or a damaged ``trial.json``.
+    """
+    from pydantic import ValidationError
+
+    from harness.config import Trial, one_line
+    from harness.store.directory import Run
+
+    home = out / "trials"
+    files = sorted(home.glob("*/trial.json"))
+    found = [f for f in files if prefix and f.parent.name.startswith(prefix)]
+    if not found:
+        raise DfkdError(
+            f"no trial of the {len(files)} in {home} has an id that begins with {prefix!r}; "
+            "`dfkd list GRID` shows ids, --out names the folder"
+        )
+    if len(found) > 1:
+        few = ", ".join(f.parent.name for f in found[:4]) + (", ..." if len(found) > 4 else "")
+        raise DfkdError(f"{len(found)} trials have an id that begins with {prefix!r}: {few}")
+    file = found[0]
+    try:
+        trial = Trial.model_validate({k: v for k, v in json.loads(file.read_bytes()).items() if k != "id"})
+    except ValidationError as error:
+        raise DfkdError(f"{file} is damaged: {one_line(error)}") from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise DfkdError(f"{file} cannot be read: {error}") from None
+    run = Run(out, trial)
+    if run.id != file.parent.name:
+        raise DfkdError(f"{file} describes trial {run.id}, not {file.parent.name}: damaged or moved")
+    return run
+
+
+def show(trial: TrialId, out: Out = OUT, as_json: Json = False) -> None:
+    """Show a trial: its settings, its curve, its numbers, or its failure with all detail."""
+    from harness.trials import diagnose
+
+    run = find(trial, out)
+    status, curve, result, failure = run.status(), run.curve(), run.result(), run.failure()
+    if as_json:
+        facts: dict[str, Any] = {"status": status, "result": result, "failure": failure, "note": _note(run)}
+        facts |= {"warnings": diagnose.of_run(run), "curve": curve}
+        printing.dump({"id": run.id, **run.trial.model_dump(mode="json"), **facts})
+        return
+    t = run.trial
+    print(f"{run.id}  {t.cell}: {status}")
+    teacher = f"imported {t.teacher_digest[:12]}" if t.teacher_digest else f"recipe {t.recipe.name}"
+    print(f"budget {t.budget}, {t.precision}, teacher {teacher} seed {t.teacher_seed}, {run.path}")
+    if note := _note(run):
+        print(f"note: {note}")
+    _pairs("setting", t.settings)
+    if curve:
+        print()
+        _curve(curve)
+    for section in ("metrics", "unavailable", "spend", "cost", "provenance") if result else ():
+        _pairs(section, (result or {}).get(section, {}))
+    for warning in diagnose.of_run(run):
+        print(f"\nwarning: {warning}")
+    if failure:
+        print(f"\n{failure['kind']}: {failure['reason']}\n{failure['detail']}".rstrip())
+
+
+def _note(run: Run) -> str:
+    try:
+        return str(json.loads((run.path / "note.json").read_bytes())["note"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _pairs(title: str, values: Mapping[str, Any]) -> None:
+    if values:
+        print()
+        printing.table([{title: k, "": printing.cell(v)} for k, v in values.items()])
+
+
+def _curve(curve: Sequence[Mapping[str, Any]]) -> None:
+    top1 = [float(row["top1"]) for row in curve if "top1" in row]
+    if top1:
+        print(f"top1 {printing.sparkline(top1)} {min(top1):.2f} to {max(top1):.2f}, last {top1[-1]:.2f}\n")
+    last = len(curve) - 1
+    picked = sorted({round(i * last / (_ROWS - 1)) for i in range(_ROWS)})
+    names = dict.fromkeys(k for i in picked for k in curve[i])
+    printing.table([{name: curve[i].get(name) for name in names} for i in picked])
+
+
+def export(
+    trial: TrialId,
+    file: Annotated[Path, typer.Argument(help="Where to write; ends in .safetensors.")],
+    out: Out = OUT,
+) -> None:
+    """Write the student of a finished trial, its normaliser inside, as safetensors."""
+    if file.suffix != ".safetensors":
+        raise DfkdError(f"{file} does not end in .safetensors, which is what is written")
+    run = find(trial, out)
+    if run.result() is None:
+        raise DfkdError(f"trial {run.id} ({run.trial.cell}) is {run.status()}: it has no student yet")
+    student = run.path / "final" / "student.safetensors"
+    new = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(student, new)
+        new.replace(file)
+    except OSError as error:
+        raise DfkdError(f"{student} cannot be copied to {file}: {error.strerror or error}") from None
+    finally:
+        new.unlink(missing_ok=True)
+    print(f"{run.trial.student} of {run.trial.cell}: {file}")

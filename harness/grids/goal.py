@@ -1,0 +1,76 @@
+"""What a search is asked for, and what became of one of its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness import registry
+from harness.config import Frozen, Trial, digest
+from harness.grids import draws
+from harness.schedule.rungs import ETA, By
+from harness.settings import resolve
+from harness.store.cards import slug
+
+
+class Goal(Frozen):
+    """What a search is asked for, all of which enters its key.
+
+    Attributes:
+        start: the settings as they stand, on one task, pair and seed, with the budget of a whole trial and
+            the points of `harness.schedule.rungs.points_for`.
+        given: of these settings, what is not the method's default or a preset's.
+        over: setting -> where to look.
+        by: what is maximised (``val_top1``) or minimised (``val_nll``); the other decides a tie.
+        sampler: where settings come from.
+        draw: seed of the draws.
+        eta: one trial in ``eta`` goes on at each rung; 0: every trial goes to the end.
+    """
+
+    start: Trial
+    given: dict[str, Any]
+    over: dict[str, draws.Axis]
+    by: By = "val_top1"
+    sampler: Literal["random", "optuna"] = "random"
+    draw: int = 0
+    eta: int = ETA
+
+    def folder(self, out: Path) -> Path:
+        """Where it lies."""
+        asked = self.model_dump(mode="json", exclude={"start"}) | {"start": self.start.id}
+        t = self.start
+        name = f"{t.method}-{slug(t.task)}-{t.teacher}-{t.student}-{digest(asked)[:6]}"
+        return Path(out).absolute() / "search" / name
+
+    def trial(self, number: int, values: Mapping[str, Any]) -> Trial:
+        """A trial with these values of ``over``."""
+        cls = registry.methods.get(self.start.method)
+        settings = resolve(self.start.method, cls.HP, cls.PRESETS, self.given | dict(values))
+        label = f"{self.start.method}, trial {number}"
+        return self.start.model_copy(update={"settings": settings, "label": label})
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One trial of a search.
+
+    Attributes:
+        number: from 0, which is the settings as they stood.
+        id: the trial's.
+        values: of the settings searched over.
+        ended: ``done``, ``stopped`` early, ``failed``, ``skipped``; ``open``: the next run goes on with it.
+        point: where it was looked at last, out of the goal's points.
+        val_nll, val_top1: there; None where they do not count: it failed, or is open.
+        reason: why.
+    """
+
+    number: int
+    id: str
+    values: dict[str, Any]
+    ended: str
+    point: float = 0.0
+    val_nll: float | None = None
+    val_top1: float | None = None
+    reason: str = ""

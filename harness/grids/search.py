@@ -1,0 +1,294 @@
+"""Tunes a method's settings on the validation images; what it tried and what it chose stand in a folder.
+
+``<out>/search/<method>-<task>-<teacher>-<student>-<key>/`` holds ``search.json``, ``trials.csv`` and
+``chosen.py`` (`harness.grids.chosen`), and ``trials/``, a directory each as `harness.store.directory` keeps
+them. The key is
+of all that is asked for but the number of trials: to ask for more goes on from what there is, and what ran is
+not run again. A trial may be stopped early (`harness.schedule.rungs`): on Ray by Tune's ASHA, in this
+process by the
+same rule. The test images are out of reach (`harness.trials.candidate`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from harness.config import Trial
+from harness.errors import DfkdError, DiskError
+from harness.grids import chosen, draws
+from harness.grids.goal import Goal, Tried
+from harness.schedule import preflight
+from harness.schedule import run as schedule_run
+from harness.schedule.attempt import Errand, in_a_line
+from harness.schedule.board import Board
+from harness.schedule.passes import wait_for_orphans
+from harness.schedule.progress import duration
+from harness.schedule.rungs import TRIALS, By, Rungs, score
+from harness.store.directory import Busy, Run
+from harness.store.stale import Staleness
+
+#: draws for one trial before a space counts as used up, of which so many may be Optuna's
+_DRAWS, _ASKS = 200, 20
+
+CANDIDATE = "harness.trials.candidate:run_candidate"
+
+
+class Search(Board):
+    """What the driver knows of a search: which trials there are, which is next, how each ended.
+
+    A board that grows: `ask` adds trials as workers come free. Only inside `held`.
+    """
+
+    def __init__(self, goal: Goal, out: Path, trials: int, tell: Callable[[str], None] | None = None) -> None:
+        """Read what is there.
+
+        Args:
+            goal: what is asked for.
+            out: the store; the search has a folder of its own in it.
+            trials: how many. Those that ran before are among them, and stay where they are more.
+            tell: hears a line whenever a trial ends.
+
+        Raises:
+            DfkdError: for a damaged ``search.json``, or where Optuna is asked for and not installed.
+        """
+        self.goal, self.folder, self.asked_for = goal, goal.folder(out), trials
+        self._hear = tell or (lambda line: None)
+        self._optuna = draws.Optuna(goal.over, goal.draw) if goal.sampler == "optuna" else None
+        before, self.exhausted = self._read()
+        known = {(t := goal.trial(n, values)).id: (t, values) for n, values in enumerate(before)}
+        super().__init__([t for t, _ in known.values()], self.folder, None, None)
+        self.values = {id: values for id, (_, values) in known.items()}
+        self.rungs = Rungs(goal.eta)
+        self._rows: dict[str, Mapping[str, Any]] = {}
+        self._settled: dict[str, Tried] = {}
+        for each in self.tries():
+            curve = self.runs[each.id].curve() if each.ended != "open" else []
+            rows = [row for row in curve if row["point"] <= each.point]
+            for rung, row in self.rungs.climbed(rows).items():
+                self.rungs.scores[rung][each.id] = score(goal.by, row)
+        self.tried = set(self._settled)
+        self._left = [id for id in self.trials if id not in self.tried]
+        self._before, self._began = len(self.tried), time.monotonic()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep others from the same search.
+
+        Raises:
+            DfkdError: while somebody else is at it, or where the folder cannot be written.
+        """
+        preflight.writable("--out", self.folder)
+        lock = FileLock(self.folder / "lock", fallback_to_soft=False, thread_local=False)
+        try:
+            lock.acquire(timeout=0.1)
+        except Timeout:
+            raise DfkdError(f"the search in {self.folder} is running elsewhere") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def check_origin(self, teachers_dir: Path) -> None:
+        """Refuse to go on where the teacher, data, torch or threads of what ran were others.
+
+        Raises:
+            DfkdError: naming what was and what is.
+        """
+        stale = Staleness(teachers_dir)
+        for id, trial in self.trials.items():
+            if (result := self.runs[id].result()) and (why := stale(trial, result.get("provenance", {}))):
+                raise DfkdError(f"{self.folder}: what ran there was another thing ({why}): move it away")
+
+    # --- what is run --------------------------------------------------------------------------------
+
+    def ask(self) -> Trial | None:
+        """The next trial, its directory ready for a worker: one left open, or a new one; None at the end."""
+        while self._left or (len(self.trials) < self.asked_for and self._add()):
+            id = self._left.pop(0)
+            with suppress(Busy), self.runs[id].lock():
+                self.runs[id].prepare()
+                return self.trials[id]
+        return None
+
+    def _add(self) -> bool:
+        """Whether there was another trial to add."""
+        number, goal = len(self.trials), self.goal
+        for again in range(_DRAWS):
+            if not number:
+                values = {name: goal.start.settings[name] for name in goal.over}
+            elif self._optuna and again < _ASKS:
+                values = self._optuna(number * _ASKS + again, self._told())
+            else:
+                values = draws.drawn(goal.over, goal.draw, number, again)
+            trial = goal.trial(number, values)
+            if trial.id not in self.trials:
+                self.trials[trial.id], self.runs[trial.id] = trial, Run(self.folder, trial)
+                self.values[trial.id] = values
+                self._left.append(trial.id)
+                self.save()
+                return True
+        self.exhausted = True
+        return False
+
+    def _told(self) -> list[draws.Told]:
+        """What is known by now, for Optuna; a failure counts, an open trial does not."""
+        found = []
+        for each in self._settled.values():
+            good = None if each.val_nll is None else score(self.goal.by, vars(each))
+            found.append(draws.Told(each.values, good, self.rungs.reached(each.point)))
+        return found
+
+    # --- what is heard ------------------------------------------------------------------------------
+
+    def say(self, line: str) -> None:
+        """Tell the user."""
+        self._hear(line)
+
+    def row(self, id: str, row: Mapping[str, Any]) -> None:
+        """Its curve has another row."""
+        self._rows[id] = row
+
+    def ended(self, id: str, outcome: str, cause: str = "") -> None:
+        """The trial runs no longer: ``stopped`` early, or as its directory says, else for ``cause``."""
+        if outcome == "busy" or id in self.tried:
+            return
+        run = self.runs[id]
+        self.running.discard(id)
+        self.tried.add(id)
+        with suppress(DiskError):
+            if outcome == "stopped":
+                run.write_json("stopped.json", dict(self._rows[id]))
+            elif run.settled() in ("missing", "partial") and run.failure() is None:
+                run.fail("killed", cause or "its worker ended without a result")
+        each = self._look(list(self.trials).index(id), id)
+        seen = each.reason or f"{self.goal.by} {vars(each)[self.goal.by]:.5g}"
+        where = f" at {each.point / self.rungs.points:.0%} of the budget" if each.ended == "stopped" else ""
+        n, of = len(self._settled), max(self.asked_for, len(self.trials))
+        eta = ""
+        if each.ended != "open" and n < of:
+            pace = (time.monotonic() - self._began) / (n - self._before)
+            eta = f"  (about {duration(pace * (of - n))} left)"
+        self.say(f"[{n}/{of}] {each.ended:7} trial {each.number}  {seen}{where}{eta}")
+        self.save()
+
+    # --- what is known ------------------------------------------------------------------------------
+
+    def tries(self) -> list[Tried]:
+        """Every trial, in order."""
+        return [self._look(n, id) for n, id in enumerate(self.trials)]
+
+    def best(self) -> Tried | None:
+        """Of the trials that went to the end the one with the best score, then the better other number."""
+
+        def rank(each: Tried) -> tuple[float, float]:
+            other: By = "val_top1" if self.goal.by == "val_nll" else "val_nll"
+            return -score(self.goal.by, vars(each)), -score(other, vars(each))
+
+        return min((each for each in self.tries() if each.ended == "done"), key=rank, default=None)
+
+    def complete(self) -> bool:
+        """Whether every trial asked for has ended."""
+        ended = [each for each in self.tries() if each.ended != "open"]
+        return len(ended) == len(self.trials) and (len(ended) >= self.asked_for or self.exhausted)
+
+    def _look(self, number: int, id: str) -> Tried:
+        if id not in self._settled:
+            found = self._read_trial(number, id)
+            if found.ended == "open":
+                return found
+            self._settled[id] = found
+        return self._settled[id]
+
+    def _read_trial(self, number: int, id: str) -> Tried:
+        run, values = self.runs[id], self.values[id]
+        with suppress(OSError, ValueError, KeyError):
+            row = json.loads((run.path / "stopped.json").read_bytes())
+            return Tried(number, id, values, "stopped", row["point"], row["val_nll"], row["val_top1"])
+        if result := run.result():
+            seen = result["metrics"]
+            return Tried(number, id, values, "done", self.rungs.points, seen["val_nll"], seen["val_top1"])
+        settled, curve = run.settled(), run.curve()
+        ended = settled if settled in ("failed", "skipped") else "open"
+        reason = (run.failure() or {}).get("reason", "")
+        return Tried(number, id, values, ended, curve[-1]["point"] if curve else 0.0, reason=reason)
+
+    def _read(self) -> tuple[list[dict[str, Any]], bool]:
+        """Settings of the trials so far, in order, and whether there are no others."""
+        file = self.folder / "search.json"
+        try:
+            found = json.loads(file.read_bytes())
+            return [dict(each["settings"]) for each in found["trials"]], bool(found["space_used_up"])
+        except FileNotFoundError:
+            return [], False
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DfkdError(f"{file} cannot be read ({in_a_line(error)}): move its folder away") from None
+
+    def save(self) -> None:
+        """Write down what is known; the same trials, the same bytes."""
+        chosen.write(self)
+
+
+def run_search(
+    goal: Goal,
+    out: Path,
+    trials: int = TRIALS,
+    *,
+    workers: int | None = None,
+    gpus_per_trial: float = 0.0,
+    address: str | None = None,
+    data_root: Path | None = None,
+    teachers_dir: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+    run_trial: str = CANDIDATE,
+    have_teacher: str = Errand.have_teacher,
+) -> tuple[Search, bool]:
+    """Run what is missing of a search; its teacher first.
+
+    Args:
+        goal: what is asked for.
+        out: the store.
+        trials: how many in all, those that ran before among them.
+        workers: as `harness.schedule.run.run_trials` takes it; so are the next four.
+        gpus_per_trial: a share of a GPU, or a whole number.
+        address: of a running Ray cluster.
+        data_root: where data sets lie.
+        teachers_dir: default ``<out>/teachers``.
+        tell: hears a line whenever a trial ends.
+        run_trial: ``module:function`` that runs a trial; one that knows the test images defeats the purpose.
+        have_teacher: ``module:function`` that finds or trains a teacher.
+
+    Returns:
+        The search as it stands, and whether Ctrl-C or SIGTERM ended it early.
+
+    Raises:
+        DfkdError: for what can never work, before anything starts; for a teacher that cannot be had.
+    """
+    preflight.arguments(workers, gpus_per_trial, address, ())
+    if trials < 1:
+        raise DfkdError(f"--trials {trials}: give 1 or more")
+    out = Path(out).absolute()
+    teachers_dir = Path(teachers_dir or out / "teachers").absolute()
+    search, interrupted = Search(goal, out, trials, tell), False
+    with search.held():
+        search.check_origin(teachers_dir)
+        wait_for_orphans(search)
+        if not search.complete():
+            errand = Errand(
+                out=search.folder,
+                data_root=Path(data_root).absolute() if data_root else None,
+                teachers_dir=teachers_dir,
+                device="cuda" if gpus_per_trial else "cpu",
+                run_trial=run_trial,
+                have_teacher=have_teacher,
+            )
+            preflight.writable("the teachers' folder", teachers_dir)
+            interrupted = schedule_run.run_search(search, errand, workers, gpus_per_trial, address)
+        search.save()
+    return search, interrupted

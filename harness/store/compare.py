@@ -1,0 +1,295 @@
+"""What changed between two runs, versions or machines, trial by trial; `reports.page.changes` lays it out.
+
+Works on records of `harness.store.records`: trials of two folders, or rows of two reports. Two trials of one
+id declare the same; where they also ran on the same type of machine with the same kernels, files, versions and
+threads, every number but times and memory is promised to have the same bits (`PROMISE`), whatever the commit:
+what changes a number raises a version, which changes the id. A result from before kernels were recorded
+is promised the same numbers but for the rounding of the last digits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+Record = Mapping[str, Any]
+#: name -> what it is in A and in B
+Change = dict[str, tuple[Any, Any]]
+
+#: provenance that a promise of equal bits needs to be known and the same on both sides
+PROMISE = ("machine", "device", "threads", "torch", "python", "teacher_digest", "data_digest")
+#: what it needs to be the same where both sides know it, and to be known for a promise of bits
+_KERNELS = "kernels"
+#: numbers apart by less than this share of themselves differ by rounding: a distance of 64 features moved by
+#: 4e-15 of itself from one BLAS kernel to another
+_ROUNDING = 1e-9
+#: half-width of a 95 % interval in standard errors
+_Z = 1.959963984540054
+#: columns of a curve that no promise covers
+_TIMES = frozenset({"seconds"})
+#: what makes trials of different ids counterparts, closest first; a method may have several rows
+_KEYS = (
+    ("task", "teacher", "student", "row", "teacher_seed", "seed"),
+    ("task", "teacher", "student", "method", "teacher_seed", "seed"),
+)
+_LEVELS = (
+    (("task",), "nothing on {task}"),
+    (("task", "teacher", "student"), "nothing of {teacher} -> {student} on {task}"),
+    (("task", "teacher", "student", "row"), "no row {row} there"),
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A trial of A and its counterpart in B.
+
+    Attributes:
+        a, b: their records.
+        by: ``id``, or ``name``: what they have in common.
+        declared, provenance: what differs.
+        metrics: numbers of the last point that differ; ``compared``, how many were compared.
+        extra: numbers that one side alone has.
+        curve: where the curves part, "" where they are equal or unknown, or other numbers differ already.
+        resolution: half-width, in points, of the 95 % interval of a difference of two accuracies measured on
+            so many images: below it the test set cannot tell them apart; NaN where their number is unknown.
+    """
+
+    a: Record
+    b: Record
+    by: str
+    declared: Change
+    provenance: Change
+    metrics: Change
+    compared: int
+    extra: tuple[str, ...]
+    curve: str
+    resolution: float
+
+    @property
+    def done(self) -> bool:
+        """Whether both have numbers."""
+        return self.a["status"] == self.b["status"] == "done"
+
+    @property
+    def equal(self) -> bool:
+        """Whether every number that both have is the same, to the last bit or to the last digit printed."""
+        return self.done and not self.metrics and not self.curve
+
+    @property
+    def promised(self) -> bool:
+        """Whether they must be equal."""
+        same = self._known(*PROMISE) and not self.provenance.keys() & set(PROMISE)
+        other = self._known(_KERNELS) and _KERNELS in self.provenance
+        return self.done and self.by == "id" and same and not other
+
+    @property
+    def exact(self) -> bool:
+        """Whether a promise is one of bits."""
+        return self._known(_KERNELS)
+
+    def _known(self, *names: str) -> bool:
+        return all(s["provenance"].get(name) not in (None, "") for s in (self.a, self.b) for name in names)
+
+    @property
+    def rounded(self) -> bool:
+        """Whether they differ, in numbers of the last point and there by rounding alone."""
+        apart = all(math.isclose(*change, rel_tol=_ROUNDING) for change in self.metrics.values())
+        return self.done and bool(self.metrics) and apart and not self.curve
+
+    @property
+    def broken(self) -> bool:
+        """Whether they must be equal and are not."""
+        return self.promised and not self.equal and (self.exact or not self.rounded)
+
+    @property
+    def difference(self) -> float:
+        """Top-1 of B minus that of A, in points; NaN where one has none."""
+        if not self.done:
+            return math.nan
+        return float(self.b["metrics"].get("top1", math.nan)) - float(self.a["metrics"].get("top1", math.nan))
+
+    @property
+    def verdict(self) -> str:
+        """In words: broken promise, equal, within rounding, within or beyond resolution, differs, or none."""
+        if not self.done:
+            return "no number"
+        if self.broken:
+            return "broken promise"
+        if self.equal:
+            return "equal"
+        if self.rounded:
+            return "within rounding"
+        if math.isnan(self.resolution) or math.isnan(self.difference):
+            return "differs"
+        return f"{'within' if abs(self.difference) <= self.resolution else 'beyond'} resolution"
+
+
+@dataclass
+class Comparison:
+    """All pairs, and the trials of one side alone: (record, why it has no counterpart)."""
+
+    pairs: list[Pair]
+    only_a: list[tuple[Record, str]] = field(default_factory=list)
+    only_b: list[tuple[Record, str]] = field(default_factory=list)
+
+    @property
+    def broken(self) -> list[Pair]:
+        """Pairs that must be equal and are not."""
+        return [pair for pair in self.pairs if pair.broken]
+
+
+def compare(a: Sequence[Record], b: Sequence[Record], wanted: Iterable[Record] | None = None) -> Comparison:
+    """Find the counterparts and compare them.
+
+    Args:
+        a: records of one side.
+        b: of the other. Two lone trials are counterparts whatever they are.
+        wanted: ids and names to keep (a grid's trials, as records); None keeps all.
+    """
+    if wanted is not None:
+        keep = list(wanted)
+        ids = {w["id"] for w in keep}
+        names = {_key(w, _KEYS[0]) for w in keep}
+        a, b = ([r for r in side if r["id"] in ids or _key(r, _KEYS[0]) in names] for side in (a, b))
+    lone = len(a) == len(b) == 1 and a[0]["curve"] is not None and wanted is None
+    found, left_a, left_b = _matched(a, b, ("id",), "id")
+    for key in (*_KEYS, ()) if lone else _KEYS:
+        more, left_a, left_b = _matched(left_a, left_b, key, "name")
+        found += more
+    found = [pair for pair in found if _ran(pair.a) or _ran(pair.b)]
+    found.sort(key=lambda pair: _order(pair.a))
+    return Comparison(
+        found,
+        [(r, _why(r, b, "B")) for r in sorted(left_a, key=_order) if _ran(r)],
+        [(r, _why(r, a, "A")) for r in sorted(left_b, key=_order) if _ran(r)],
+    )
+
+
+def _ran(record: Record) -> bool:
+    """Whether there is anything to tell of a trial: one that is only declared is as good as not there."""
+    return bool(record["status"] != "missing" or record["reason"])
+
+
+def _key(record: Record, names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(record[name] for name in names)
+
+
+def _order(record: Record) -> tuple[Any, ...]:
+    names = ("task", "teacher", "student", "row", "method")
+    return (*_key(record, names), record["teacher_seed"] or 0, record["seed"] or 0, record["id"])
+
+
+def _matched(
+    a: Sequence[Record], b: Sequence[Record], key: Sequence[str], by: str
+) -> tuple[list[Pair], list[Record], list[Record]]:
+    """Pairs of equal key, those first that differ least; and what is left over on either side."""
+    there: dict[tuple[Any, ...], list[int]] = {}
+    for j, record in enumerate(b):
+        there.setdefault(_key(record, key), []).append(j)
+    tried = []
+    for i, record in enumerate(a):
+        for j in there.get(_key(record, key), ()):
+            changes = len(_declared(record, b[j])) + len(_changes(record["provenance"], b[j]["provenance"]))
+            tried.append((changes, record["id"], b[j]["id"], i, j))
+    used_a, used_b, pairs = set[int](), set[int](), []
+    for *_, i, j in sorted(tried):
+        if i not in used_a and j not in used_b:
+            used_a.add(i)
+            used_b.add(j)
+            pairs.append(_pair(a[i], b[j], by))
+    left_a = [record for i, record in enumerate(a) if i not in used_a]
+    return pairs, left_a, [record for j, record in enumerate(b) if j not in used_b]
+
+
+def _pair(a: Record, b: Record, by: str) -> Pair:
+    done = a["status"] == b["status"] == "done"
+    digits = min((r["digits"] for r in (a, b) if r["digits"]), default=None)
+    ours, theirs = ({**r["metrics"], **r["spend"]} if done else {} for r in (a, b))
+    both = [name for name in ours if name in theirs]
+    metrics = {k: (ours[k], theirs[k]) for k in both if not _same(ours[k], theirs[k], digits)}
+    pair = Pair(
+        a,
+        b,
+        by,
+        declared=_declared(a, b),
+        provenance=_changes(a["provenance"], b["provenance"]) if done else {},
+        metrics=metrics,
+        compared=len(both),
+        extra=tuple(sorted(set(ours) ^ set(theirs))),
+        curve="",
+        resolution=resolution(a, b),
+    )
+    if by == "id" and (pair.equal or pair.rounded):
+        return replace(pair, curve=_parting(a, b))
+    return pair
+
+
+def _same(a: float, b: float, digits: int | None) -> bool:
+    if digits is not None:
+        return f"{a:.{digits}g}" == f"{b:.{digits}g}"
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Change:
+    """What differs; a name that one side does not know is None there."""
+    names = dict.fromkeys([*a, *b])
+    return {k: (a.get(k), b.get(k)) for k in names if a.get(k) != b.get(k)}
+
+
+def _declared(a: Record, b: Record) -> Change:
+    """What trials of different ids declare differently; where a table tells less, what both tell."""
+    ours, theirs = a["declared"], b["declared"]
+    if not (a["whole"] and b["whole"]):
+        both = {k for k in (*ours, *theirs) if k.startswith("settings.") or (k in ours and k in theirs)}
+        ours, theirs = ({k: v for k, v in side.items() if k in both} for side in (ours, theirs))
+    return _changes(ours, theirs)
+
+
+def _parting(a: Record, b: Record) -> str:
+    """Where two curves of equal points part: the point, and a column that does."""
+    if a["curve"] is None or b["curve"] is None or a["points"] != b["points"]:
+        return ""
+    ours, theirs = a["curve"](), b["curve"]()
+    for one, two in zip(ours, theirs, strict=False):
+        for name in dict.fromkeys([*one, *two]):
+            if name not in _TIMES and not _equal(one.get(name), two.get(name)):
+                return f"curves part at point {one.get('point')} in {name}"
+    return "" if len(ours) == len(theirs) else f"curves have {len(ours)} and {len(theirs)} points"
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return a == b or (a != a and b != b)
+
+
+def resolution(a: Record, b: Record) -> float:
+    """Of a difference of two accuracies on N images each: 1.96 sqrt((p(1-p) + q(1-q)) / N), in points."""
+    images = {r["images"] for r in (a, b)} - {None}
+    tops = [r["metrics"].get("top1") for r in (a, b)]
+    if not images or None in tops:
+        return math.nan
+    return _Z * 100.0 * math.sqrt(sum(p / 100 * (1 - p / 100) for p in tops) / min(images))
+
+
+def _why(record: Record, others: Sequence[Record], name: str) -> str:
+    """Why a trial has no counterpart, and where it stands itself if it has no number."""
+    told = ""
+    for names, text in _LEVELS:
+        if not any(_key(o, names) == _key(record, names) for o in others):
+            told = f"{name} has {text.format(**record)}"
+            break
+    if not told and record["seed"] is None:
+        told = f"{name} has another row of that name"
+    elif not told and any(_key(o, _KEYS[0]) == _key(record, _KEYS[0]) for o in others):
+        told = f"that of {name} was closer to another"
+    elif not told:
+        seeds = {o["seed"] for o in others if _key(o, _LEVELS[2][0]) == _key(record, _LEVELS[2][0])}
+        listed = ", ".join(map(str, sorted(seeds)))
+        told = f"{name} has that row with seed{'s' if len(seeds) > 1 else ''} {listed}"
+    return told + ("" if record["status"] == "done" else f"; {stands(record)}")
+
+
+def stands(record: Record) -> str:
+    """``failed: loss of 'G' is not finite``, or the status alone."""
+    return record["status"] + (f": {record['reason']}" if record["reason"] else "")

@@ -1,0 +1,368 @@
+"""MLflow as a view of the trial directories: written by the driver alone, rebuilt from them at any time.
+
+`Ledger` writes (through `harness.store.mlflow_tracker.Tracker`, which never stops a trial); `MLflow` reads
+and gives
+the same frames as `harness.store.directory.Dirs`. The only home of mlflow, imported when it is used.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from harness.errors import DfkdError
+from harness.files import read_arrays, read_rows
+from harness.store import mlflow_record
+from harness.store.directory import Dirs, Run, Status, held, narrow
+from harness.store.mlflow_place import Place, mask, sqlite_file, told
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow import MlflowClient
+
+    from harness.config import Trial
+
+_ENV = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}
+#: runs in one request
+_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What `Tracker.sync` did, counted in runs."""
+
+    created: int = 0
+    completed: int = 0
+    removed: int = 0
+    unchanged: int = 0
+
+
+class Recorded(NamedTuple):
+    """What MLflow holds of a run, without its histories; MLflow's own object takes five times the memory."""
+
+    run_id: str
+    status: str
+    started: int
+    artifacts: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+
+@dataclass
+class Live:
+    """A run being written: ``have`` is all that it holds, or None where only the server knows."""
+
+    trial: Trial
+    run_id: str
+    have: mlflow_record.Numbers | None = field(default_factory=dict)
+
+
+class Ledger:
+    """The writing itself, one call after the other; every failure of MLflow comes through."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def open(self) -> Ledger:
+        """Connect; make database and experiment where there is none yet, one process at a time."""
+        place = self.place
+        file = sqlite_file(place.uri)
+        near = place.out / "mlflow" if file is None else file
+        near.parent.mkdir(parents=True, exist_ok=True)
+        place.out.mkdir(parents=True, exist_ok=True)
+        with FileLock(near.with_name(near.name + ".lock")):  # MLflow's migrations take none
+            if file is not None and not file.exists():
+                # Killed half-way, a database stays unusable: it gets its name when it is whole.
+                new = file.with_name(f".{file.name}.tmp")
+                for left in (new, new.with_name(new.name + "-journal")):
+                    left.unlink(missing_ok=True)
+                _connect(f"sqlite:///{new}").search_experiments(max_results=1)
+                new.replace(file)
+            self.client = _connect(place.uri)
+            found = self.client.get_experiment_by_name(place.experiment)
+            if found is None:
+                # A server keeps artifacts where it likes; a database does not say where.
+                own = (
+                    None if place.uri.startswith("http") else (place.out.absolute() / "mlartifacts").as_uri()
+                )
+                found = self._create(own)
+        if found.lifecycle_stage != "active":
+            raise DfkdError(f"experiment {place.experiment!r} was deleted there; restore it")
+        self.experiment_id = found.experiment_id
+        self.token = f"{found.experiment_id}@{found.creation_time}"
+        place.remember(self.token)
+        return self
+
+    def _create(self, artifacts: str | None) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        name = self.place.experiment
+        with suppress(MlflowException):  # another machine was first
+            return self.client.get_experiment(self.client.create_experiment(name, artifacts))
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            raise DfkdError(f"experiment {name!r} can neither be found nor created")
+        return found
+
+    def begin(self, trial: Trial) -> Live:
+        """The trial's run, RUNNING: looked up by the tag ``trial_id`` before it is created."""
+        found = _runs(self.client, self.experiment_id, trial.id).get(trial.id)
+        live = Live(trial, found[0].run_id, None) if found else self._new(trial)
+        if found:
+            self.client.update_run(live.run_id, status="RUNNING")
+            self._tag(live, {"status": "running", "record": ""})
+        return live
+
+    def _new(self, trial: Trial) -> Live:
+        from mlflow.entities import Param
+
+        tags = {"trial_id": trial.id, "status": "running", "variant": trial.label or trial.method}
+        run = self.client.create_run(self.experiment_id, tags=tags, run_name=trial.cell)
+        self.client.log_batch(
+            run.info.run_id, params=[Param(k, v) for k, v in mlflow_record.params(trial).items()]
+        )
+        return Live(trial, run.info.run_id)
+
+    def log(self, live: Live, numbers: mlflow_record.Numbers, after: int = 0) -> None:
+        """Log numbers, stamped later than ``after`` (milliseconds): the latest value of a step counts."""
+        from mlflow.entities import Metric
+
+        now = max(int(time.time() * 1000), after + 1)
+        metrics = [Metric(key, value, now, step) for (key, step), value in numbers.items()]
+        self.client.log_batch(live.run_id, metrics=metrics)
+        if live.have is not None:
+            live.have |= numbers
+
+    def complete(self, run: Run, live: Live | None, status: str = "KILLED") -> None:
+        """Make a run say what the directory says, the digest last."""
+        want, after = mlflow_record.record_of(run), 0
+        live = live or self.begin(run.trial)
+        have = live.have
+        if have is None:
+            names = list(self.client.get_run(live.run_id).data.metrics)
+            have, after = _history(self.client, live.run_id, names)
+        if have.keys() - want.numbers.keys():  # points of an attempt that was cut back: none can be unsaid
+            self.remove(live.run_id)
+            live, have = self._new(run.trial), {}
+        self.log(live, mlflow_record.missing(want.numbers, have), after)
+        for name in mlflow_record.ARTIFACTS:
+            if (run.path / name).exists():
+                self.client.log_artifact(live.run_id, str(run.path / name))
+        for name in self.client.get_run(live.run_id).data.tags:
+            if mlflow_record.is_own(name) and name not in want.tags and name != "record":
+                self.client.delete_tag(live.run_id, name)
+        self._tag(live, want.tags)
+        self.client.set_terminated(live.run_id, mlflow_record.TERMINAL.get(want.status, status))
+        self._tag(live, {"record": want.digest})
+        if run.path.exists():
+            self.place.mark(run, self.token, want.digest)
+
+    def _tag(self, live: Live, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(live.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def remove(self, run_id: str) -> None:
+        """Delete a run; it stays in MLflow's bin."""
+        self.client.set_terminated(run_id, "KILLED")
+        self.client.delete_run(run_id)
+
+    def sync(self, trials: Sequence[Trial], dirs: Dirs) -> Synced:
+        """As `harness.store.mlflow_tracker.Tracker.sync`."""
+        self.open()
+        created = completed = removed = unchanged = 0
+        recorded = _runs(self.client, self.experiment_id)
+        for run in map(dirs.run, trials):
+            found = recorded.pop(run.id, [])
+            if run.status() == "running" or not (found or mlflow_record.has_story(run)):
+                continue
+            for double in found[1:]:
+                self.remove(double.run_id)
+                removed += 1
+            digest = mlflow_record.state_digest(run)
+            if found and found[0].tags.get("record") == digest and found[0].status != "RUNNING":
+                unchanged += 1
+                self.place.mark(run, self.token, digest)
+            else:
+                live = Live(run.trial, found[0].run_id, None) if found else self._new(run.trial)
+                self.complete(run, live)
+                completed, created = completed + bool(found), created + (not found)
+        for id, found in recorded.items():  # of other grids that wrote here: only no zombies
+            path = dirs.out / "trials" / id
+            for left in found:
+                if left.status == "RUNNING" and path.exists() and not held(path):
+                    self.client.set_terminated(left.run_id, "KILLED")
+        return Synced(created, completed, removed, unchanged)
+
+
+class MLflow:
+    """MLflow as a source of frames; reads each run once, histories and arrays when asked."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        """Name the place; connects when first asked.
+
+        Args:
+            uri: as `resolve_uri` gives it.
+            experiment: the grid's name.
+        """
+        self.uri, self.experiment = uri, experiment
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        file = sqlite_file(self.uri)
+        if file is not None and not file.exists():
+            raise DfkdError(f"no MLflow database {file}: run `dfkd sync` first")
+        return _connect(self.uri)
+
+    @cached_property
+    def _runs(self) -> dict[str, Recorded]:
+        with told(self.uri):
+            found = self._client.get_experiment_by_name(self.experiment)
+            if found is None:
+                place = mask(self.uri)
+                raise DfkdError(f"MLflow at {place} has no experiment {self.experiment!r}: run `dfkd sync`")
+            return {id: runs[0] for id, runs in _runs(self._client, found.experiment_id).items()}
+
+    def status(self, trial: Trial) -> Status:
+        """As the directory's was when it was recorded."""
+        run = self._runs.get(trial.id)
+        status: Any = run.tags.get("status", "partial") if run else "missing"
+        return status
+
+    def result(self, trial: Trial) -> dict[str, Any] | None:
+        """As `Run.result`, with every number a float."""
+        if self.status(trial) != "done":
+            return None
+        run = self._runs[trial.id]
+        return mlflow_record.result_of(run.tags, run.metrics)
+
+    def failure(self, trial: Trial) -> dict[str, Any] | None:
+        """As `Run.failure`, without the detail."""
+        run = self._runs.get(trial.id)
+        return mlflow_record.failure_of(run.tags) if run else None
+
+    def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Rows of the curve; ``keys`` narrows them (``point`` stays).
+
+        A whole record has the curve as an artifact, one file. Of a trial that runs, or whose artifacts are
+        gone, the histories are asked for, a request each: there ``keys`` spares requests.
+        """
+        if (run := self._runs.get(trial.id)) is None:
+            return []
+        names = [k for k in run.metrics if mlflow_record.is_curve(k)]
+        with told(self.uri):
+            if names and run.tags.get("record"):
+                with self._artifact(run, "curve.jsonl") as path:
+                    if path is not None:
+                        return narrow(read_rows(path.read_bytes()), keys)
+            want = None if keys is None else {mlflow_record.curve_key(k) for k in keys}
+            names = [k for k in names if want is None or k in want]
+            return mlflow_record.rows_of(_history(self._client, run.run_id, names)[0])
+
+    def samples(self, id: str) -> dict[str, np.ndarray] | None:
+        """Arrays of a trial's ``samples.npz``, or None."""
+        return self._arrays(id, "samples.npz")
+
+    def predictions(self, id: str) -> dict[str, np.ndarray] | None:
+        """Arrays of a trial's ``predictions.npz``, or None."""
+        return self._arrays(id, "predictions.npz")
+
+    def _arrays(self, id: str, name: str) -> dict[str, np.ndarray] | None:
+        if (run := self._runs.get(id)) is None:
+            return None
+        with told(self.uri), self._artifact(run, name) as path:
+            return None if path is None else read_arrays(path)
+
+    @contextmanager
+    def _artifact(self, run: Recorded, name: str) -> Iterator[Path | None]:
+        """A file of a run where it lies, or downloaded for the while; None where the run has none."""
+        from mlflow import artifacts
+
+        root = run.artifacts  # the client's own way to it asks for the run again
+        listed = artifacts.list_artifacts(root, tracking_uri=self.uri)
+        if not any(file.path.rpartition("/")[2] == name for file in listed):
+            yield None
+        elif urlsplit(root).scheme in ("", "file"):
+            yield Path(artifacts.download_artifacts(f"{root}/{name}", tracking_uri=self.uri))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                found = artifacts.download_artifacts(f"{root}/{name}", dst_path=folder, tracking_uri=self.uri)
+                yield Path(found)
+
+
+def _connect(uri: str) -> MlflowClient:
+    for name, value in _ENV.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for noisy in ("mlflow", "alembic", "urllib3.connectionpool"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    return MlflowClient(uri)
+
+
+def _runs(client: MlflowClient, experiment_id: str, id: str | None = None) -> dict[str, list[Recorded]]:
+    """Trial id -> its runs, the one to keep first: terminal before running, then the oldest."""
+    runs: dict[str, list[Recorded]] = {}
+    token, text = None, "" if id is None else f"tags.trial_id = '{id}'"
+    with uncollected():  # else 10,000 runs take three times as long to read
+        while True:
+            page = client.search_runs([experiment_id], text, max_results=_PAGE, page_token=token)
+            for run in page:
+                info, data = run.info, run.data
+                if name := data.tags.get("trial_id"):
+                    found = Recorded(
+                        info.run_id, info.status, info.start_time, info.artifact_uri, data.tags, data.metrics
+                    )
+                    runs.setdefault(name, []).append(found)
+            if not (token := page.token):
+                break
+    for several in runs.values():
+        several.sort(key=lambda run: (run.status != "FINISHED", run.started, run.run_id))
+    return runs
+
+
+def _history(client: MlflowClient, run_id: str, names: Iterable[str]) -> tuple[mlflow_record.Numbers, int]:
+    """(metric, step) -> value logged last, and the latest time stamp in milliseconds."""
+    numbers: mlflow_record.Numbers = {}
+    newest = 0
+    for name in names:
+        logged = [(m.timestamp, m.step, m.value) for m in client.get_metric_history(run_id, name)]
+        numbers |= {(name, step): value for step, value in mlflow_record.latest(logged).items()}
+        newest = max([newest, *(time for time, _, _ in logged)])
+    return numbers, newest
+
+
+@contextmanager
+def uncollected(*, keep: bool = False) -> Iterator[None]:
+    """Collect nothing for the while: looking through objects that stay, over and over, takes most of it.
+
+    Args:
+        keep: never look at what was made here again; right for what lives as long as the process.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            if keep:
+                gc.freeze()
+            gc.enable()

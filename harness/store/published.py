@@ -1,0 +1,337 @@
+"""Published results: a folder that holds a grid as it was run, its trials, and the report made of them.
+
+``trials.zip`` is all that the report reads, so that `dfkd report FOLDER` makes the same files again without
+training, teachers or data: ``grid.json`` (`harness.config.Grid`, the command, which results were stale),
+``trials.jsonl`` (a `harness.config.Trial` a line, in the grid's order, with the row's label) and, per trial,
+its files or why there are none. Beside it lie ``trials.csv`` (what `dfkd results --csv` prints) and the
+report. `harness.store.published` writes such a folder.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.config import Grid, Trial
+from harness.errors import DfkdError
+from harness.files import read_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.store.directory import Dirs, Run
+    from harness.store.stale import Staleness
+
+import random
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from harness.config import PROTOCOL, one_line
+from harness.files import load_arrays, read_rows
+from harness.store.directory import Status, narrow
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NAME = "trials.zip"
+#: files of a trial that may be kept, each as its directory had it
+OF_TRIAL = ("curve.jsonl", "predictions.npz", "samples.npz", "failure.json", "result.json")
+#: what a damaged file may make its readers raise
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+def is_one(path: Path) -> bool:
+    """Whether a path is a folder of published results."""
+    return (Path(path) / NAME).is_file()
+
+
+def below(path: Path) -> list[Path]:
+    """The folders of published results that a path means: itself, or those right below it.
+
+    Raises:
+        DfkdError: where there is none.
+    """
+    found = [path] if is_one(path) else sorted(file.parent for file in Path(path).glob(f"*/{NAME}"))
+    if not found:
+        raise DfkdError(
+            f"{path} holds no {NAME}: give folders that `dfkd publish` wrote, or one of such folders"
+        )
+    return found
+
+
+class Archive:
+    """A folder of published results as a source of frames, beside `harness.store.directory.Dirs` and MLflow.
+
+    Whatever is read raises `DfkdError` for a damaged file, and for one of another version of this package.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Name the folder; reads nothing yet."""
+        self.folder = Path(folder)
+        self.file = self.folder / NAME
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The grid as it was run, under the folder's name."""
+        with self._told():
+            grid: Grid = self._checked(Grid, self._about["grid"])
+        return grid.model_copy(update={"name": self.folder.resolve().name})
+
+    @property
+    def command(self) -> str:
+        """What runs it."""
+        return str(self._about.get("command", ""))
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """Every trial of the grid, run or not, in its order."""
+        with self._told():
+            return [
+                self._checked(Trial, json.loads(row)) for row in self._needed("trials.jsonl").splitlines()
+            ]
+
+    def stale(self, trial: Trial, provenance: Mapping[str, Any]) -> str:
+        """Why the result was stale when it was published, or ""; as `harness.store.stale.Staleness`."""
+        return str(self._about.get("stale", {}).get(trial.id, ""))
+
+    def status(self, trial: Trial) -> Status:
+        """As the directory's was: done, failed or skipped; ``missing`` for what had not ended."""
+        if self.result(trial) is not None:
+            return "done"
+        kind = (self.failure(trial) or {}).get("kind")
+        return "skipped" if kind == "skip" else "failed" if kind == "method" else "missing"
+
+    def result(self, trial: Trial) -> dict[str, Any] | None:
+        """As `harness.store.directory.Kept.result`."""
+        found = self._json(f"{trial.id}/result.json")
+        if found is not None and not isinstance(found.get("metrics"), dict):
+            raise DfkdError(f"{self.file} cannot be read: the result of {trial.id} is damaged")
+        return found
+
+    def failure(self, trial: Trial) -> dict[str, Any] | None:
+        """As `harness.store.directory.Kept.failure`."""
+        return self._json(f"{trial.id}/failure.json")
+
+    def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """As `harness.store.directory.Dirs.curve`."""
+        return narrow(read_rows(self._read(f"{trial.id}/curve.jsonl") or b""), keys)
+
+    def samples(self, id: str) -> dict[str, np.ndarray] | None:
+        """Arrays of a trial's ``samples.npz`` as far as they are kept, or None."""
+        return self._arrays(f"{id}/samples.npz")
+
+    def predictions(self, id: str) -> dict[str, np.ndarray] | None:
+        """Arrays of a trial's ``predictions.npz``, or None."""
+        return self._arrays(f"{id}/predictions.npz")
+
+    def unpack(self, out: Path) -> None:
+        """Write what is kept of its trials as directories under ``out``, an empty or missing folder.
+
+        They lack what a report does not read: ``final/``, and images but for the first seed's excerpt.
+
+        Raises:
+            DfkdError: for a damaged archive, or a folder that cannot be written.
+        """
+        try:
+            for id, trial in {t.id: t for t in self.trials}.items():
+                found = {name: self._read(f"{id}/{name}") for name in OF_TRIAL}
+                home = Path(out) / "trials" / id
+                home.mkdir(parents=True)
+                told = {"id": id, **trial.model_dump(mode="json")}
+                (home / "trial.json").write_text(json.dumps(told, indent=1) + "\n")
+                for name, data in found.items():
+                    if data is not None:
+                        (home / name).write_bytes(data)
+        except OSError as error:
+            raise DfkdError(f"{out} cannot be written: {error.strerror or error}") from error
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    @cached_property
+    def _zip(self) -> zipfile.ZipFile:
+        with self._told():
+            return zipfile.ZipFile(self.file)
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        with self._told():
+            found = json.loads(self._needed("grid.json"))
+            return {"grid": found["grid"]} | found
+
+    def _needed(self, name: str) -> bytes:
+        found = self._read(name)
+        if found is None:
+            raise DfkdError(f"{self.file} cannot be read: it has no {name}")
+        return found
+
+    def _read(self, name: str) -> bytes | None:
+        """A member's bytes, or None; nothing is ever unpacked to disk."""
+        with self._told():
+            return self._zip.read(name) if name in self._zip.NameToInfo else None
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        found = self._read(name)
+        with self._told():
+            return None if found is None else dict(json.loads(found))
+
+    def _arrays(self, name: str) -> dict[str, np.ndarray] | None:
+        found = self._read(name)
+        return None if found is None else load_arrays(io.BytesIO(found), f"{self.file}: {name}")
+
+    def _checked(self, kind: Any, value: Any) -> Any:
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:
+            raise DfkdError(f"{self.file} is of another version: {one_line(error)}") from None
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except _DAMAGE as error:
+            raise DfkdError(f"{self.file} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def drawn(archives: Sequence[Archive], n: int, seed: int) -> list[tuple[Archive, Trial]]:
+    """Finished trials of several archives, each as likely, without doubles: (where it is published, trial).
+
+    Raises:
+        DfkdError: where there are fewer than ``n``.
+    """
+    done = {t.id: (kept, t) for kept in archives for t in kept.trials if kept.status(t) == "done"}
+    if len(done) < n:
+        raise DfkdError(f"--trials {n}: {len(done)} finished trials are published there")
+    return [done[id] for id in random.Random(seed).sample(sorted(done), n)]
+
+
+def check_versions(trials: Sequence[Trial]) -> None:
+    """Refuse to run published trials that today's code would compute otherwise, under their old ids.
+
+    Raises:
+        DfkdError: naming the first whose method, task or protocol has another version here.
+    """
+    from harness import registry
+    from harness.tasks import catalog
+
+    for t in trials:
+        versions = (
+            (t.method, t.method_version, registry.methods.get(t.method).VERSION),
+            (t.task, t.task_version, catalog.version(t.task)),
+            ("the protocol", t.protocol, PROTOCOL),
+        )
+        for what, was, now in versions:
+            if was != now:
+                raise DfkdError(
+                    f"trial {t.id} ({t.cell}) is of version {was} of {what}; here is version {now}"
+                )
+
+
+#: files of a trial's directory that a report is made of, as they are
+KEPT = ("result.json", "curve.jsonl", "predictions.npz")
+
+
+#: images of a label that are kept of a row's first seed: no figure shows more
+#: (`reports.figures.features.EACH`, `reports.figures.draw.PER_CLASS`)
+PER_CLASS = 30
+
+
+#: states that stay: what runs or waits is not published as such
+_SETTLED = ("done", "failed", "skipped")
+
+
+#: the earliest time that a zip can state: the same trials, the same bytes
+_WHEN = (1980, 1, 1, 0, 0, 0)
+
+
+def pack(grid: Grid, trials: Sequence[Trial], dirs: Dirs, stale: Staleness, command: str) -> bytes:
+    """The archive of a grid's trials, as `Archive` reads it; the same trials, the same bytes.
+
+    Raises:
+        DfkdError: where a trial is running, or nothing has ended, or a file cannot be read.
+    """
+    runs = [dirs.run(trial) for trial in trials]
+    states = [run.status() for run in runs]
+    if "running" in states:
+        raise DfkdError(f"trial {runs[states.index('running')].id} is running: publish when it has ended")
+    if not set(states) & set(_SETTLED):
+        raise DfkdError(f"none of {len(runs)} trials has ended under {dirs.out}: nothing to publish")
+    ended = {run.id: run for run, state in zip(runs, states, strict=True) if state in _SETTLED}
+    results = {id: run.result() or {} for id, run in ended.items()}
+    why = {
+        id: stale(run.trial, results[id].get("provenance", {})) for id, run in ended.items() if results[id]
+    }
+    about = {
+        "grid": grid.model_dump(mode="json"),
+        "command": command,
+        "stale": {id: reason for id, reason in sorted(why.items()) if reason},
+    }
+    shown = _shown(trials, results, ended)
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+        _add(file, "grid.json", json.dumps(about, indent=1).encode())
+        _add(file, "trials.jsonl", b"".join(t.model_dump_json().encode() + b"\n" for t in trials))
+        for id, run in sorted(ended.items()):
+            for name in KEPT:
+                if (path := run.path / name).is_file():
+                    _add(file, f"{id}/{name}", read_bytes(path))
+            if failure := run.failure():  # its detail is a traceback, with the folders of one machine
+                _add(file, f"{id}/failure.json", json.dumps(failure | {"detail": ""}).encode())
+            if id in shown and (arrays := dirs.samples(id)) is not None:
+                _add(file, f"{id}/samples.npz", _packed(_thinned(arrays)))
+    return made.getvalue()
+
+
+def _shown(
+    trials: Sequence[Trial], results: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Run]
+) -> set[str]:
+    """Of each row a report may have, the finished trial with the lowest seed that has images."""
+    found: dict[tuple[Any, ...], Trial] = {}
+    for trial in trials:
+        made_with = results.get(trial.id, {}).get("provenance", {})
+        digests = (made_with.get("teacher_digest"), made_with.get("data_digest"))
+        key = (trial.task, trial.teacher, trial.student, trial.teacher_seed, trial.label, *digests)
+        if not results.get(trial.id) or not (runs[trial.id].path / "samples.npz").is_file():
+            continue
+        if key not in found or trial.seed < found[key].seed:
+            found[key] = trial
+    return {trial.id for trial in found.values()}
+
+
+def _thinned(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The first images of each label asked, of the teacher's where none was."""
+    import numpy as np
+
+    label = np.where(arrays["y"] >= 0, arrays["y"], arrays["t"])
+    kept = np.zeros(len(label), dtype=bool)
+    for k in np.unique(label):
+        kept[np.flatnonzero(label == k)[:PER_CLASS]] = True
+    return {name: values[kept] for name, values in arrays.items()}
+
+
+def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """An npz of fixed times."""
+    import numpy as np
+
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as file:
+        for name, values in sorted(arrays.items()):
+            one = io.BytesIO()
+            np.save(one, values, allow_pickle=False)
+            _add(file, f"{name}.npy", one.getvalue())
+    return made.getvalue()
+
+
+def _add(file: zipfile.ZipFile, name: str, data: bytes) -> None:
+    member = zipfile.ZipInfo(name, _WHEN)
+    member.compress_type = file.compression
+    member.external_attr = 0o644 << 16
+    file.writestr(member, data)

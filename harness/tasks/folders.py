@@ -1,0 +1,189 @@
+"""Images that lie in class folders: a user's own, and Tiny-ImageNet's archive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from harness.errors import DfkdError
+from harness.tasks import cache
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from harness.config import Task
+    from harness.tasks.cache import Arrays
+
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
+_KINDS = ", ".join(sorted(_SUFFIXES))
+_MIN_SIDE, _MAX_SIDE = 8, 512
+
+#: class -> its image files
+Listing = dict[str, list[Path]]
+
+
+def parse(name: str) -> tuple[Path, int | None]:
+    """``folder:/path?side=32`` as (path, side or None).
+
+    Raises:
+        DfkdError: for a relative path, an unknown option or an impossible side.
+    """
+    text, _, query = name.removeprefix("folder:").partition("?")
+    path, options = Path(text), parse_qs(query, keep_blank_values=True)
+    if not path.is_absolute():  # workers run elsewhere, and a trial's id holds the name
+        raise DfkdError(f"task {name!r}: {text!r} is not an absolute path (say folder:{path.absolute()})")
+    for key in options:
+        if key != "side":
+            raise DfkdError(f"task {name!r}: unknown option {key!r}; known: side")
+    side = options.get("side", [""])[-1]
+    if "side" in options and not (side.isdecimal() and _MIN_SIDE <= int(side) <= _MAX_SIDE):
+        raise DfkdError(f"task {name!r}: side={side} is not a whole number from {_MIN_SIDE} to {_MAX_SIDE}")
+    return path, int(side) if side else None
+
+
+def listing(root: Path, split: str, beside: tuple[str, ...] = ()) -> Listing:
+    """Class -> image files anywhere under ``root/split/<class>/``, both sorted; hidden ones do not count.
+
+    Args:
+        root: the data set's folder.
+        split: its subfolder.
+        beside: suffixes of files that may lie between the images and are passed over.
+
+    Raises:
+        DfkdError: for a missing or empty folder, and for a file that is no image.
+    """
+    folder = root / split
+    if not folder.is_dir():
+        raise DfkdError(f"{folder} is missing: a folder task has train/<class>/* and test/<class>/*")
+    found: Listing = {}
+    try:
+        # links are followed: class folders are often links to where the images lie
+        for place, inner, names in os.walk(folder, followlinks=True, onerror=_raise):
+            inner[:] = sorted(d for d in inner if not d.startswith("."))
+            inside = Path(place).relative_to(folder).parts
+            if not inside:
+                found = {d: [] for d in inner}
+            for path in (Path(place, n) for n in sorted(names) if not n.startswith(".")):
+                if (suffix := path.suffix.lower()) in beside:
+                    continue
+                if suffix not in _SUFFIXES:
+                    raise DfkdError(f"{path} is not an image ({_KINDS}): move it elsewhere")
+                if not inside:
+                    raise DfkdError(f"image {path} lies in no class folder: {split}/<class>/* is read")
+                found[inside[0]].append(path)
+    except OSError as error:
+        raise DfkdError(f"{error.filename or folder} cannot be listed: {error.strerror or error}") from None
+    for label, files in found.items():
+        if not files:
+            raise DfkdError(f"class folder {folder / label} holds no image ({_KINDS})")
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _paired(train: Listing, test: Listing, root: Path) -> None:
+    """Raise unless both splits have the same classes, two or more."""
+    for extra in sorted(test.keys() - train.keys()):
+        raise DfkdError(f"{root}: class {extra!r} is in the test images only: nothing to learn it from")
+    for absent in sorted(train.keys() - test.keys()):
+        raise DfkdError(f"{root}: class {absent!r} is in the training images only: nothing to test it on")
+    if len(train) < 2:
+        only = f" ({next(iter(train))!r})" if train else ""
+        raise DfkdError(f"{root} has {len(train)} class folders{only}; two or more are needed")
+
+
+def _user(name: str) -> tuple[Task, Listing, Listing]:
+    from harness.config import Task
+
+    root, side = parse(name)
+    train, test = listing(root, "train"), listing(root, "test")
+    _paired(train, test, root)
+    if side is None:
+        short = sorted(_shorter(file) for files in train.values() for file in files)
+        side = min(_MAX_SIDE, max(_MIN_SIDE, (short[len(short) // 2] + 4) // 8 * 8))
+    half = (0.5, 0.5, 0.5)
+    return Task(name, 1, 3, side, tuple(train), half, half, frozenset({"pad", "flip"})), train, test
+
+
+def describe_folder(name: str) -> Task:
+    """A user's folder as a task: RGB, normalised by 0.5 and 0.5, bears crops and flips.
+
+    Without ``side`` in the name it is the median of the training images' shorter sides, rounded to 8: the
+    head of each file is read. The normaliser is fixed, since a description takes no look at the pixels.
+
+    Raises:
+        DfkdError: for an unusable folder.
+    """
+    return _user(name)[0]
+
+
+def load_folder(name: str) -> tuple[Task, Arrays, list[Path]]:
+    """A folder's task, its arrays (train images and labels, test images and labels) and its files.
+
+    Raises:
+        DfkdError: for an unusable folder or image.
+    """
+    task, train, test = _user(name)
+    return task, *_arrays(train, test, task.side)
+
+
+def _arrays(train: Listing, test: Listing, side: int) -> tuple[Arrays, list[Path]]:
+    files = [f for part in (train, test) for group in part.values() for f in group]
+    return (*read(train, side), *read(test, side)), files
+
+
+def read(found: Listing, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Decode, turn as EXIF says, resize the shorter side (bilinear, antialiased) and crop the centre.
+
+    Returns:
+        Pixels (N, 3, side, side) uint8, memory-mapped when they are many (`digests.keep`), and labels (N,).
+
+    Raises:
+        DfkdError: naming the file that cannot be decoded.
+    """
+    import numpy as np
+
+    files = [f for group in found.values() for f in group]
+    labels = np.repeat(np.arange(len(found), dtype=np.int64), [len(group) for group in found.values()])
+    shape = (len(files), 3, side, side)
+    return cache.keep(f"decoded 1\n{cache.stamp(files)}", shape, (_decode(f, side) for f in files)), labels
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[Image.Image]:
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            yield image
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise DfkdError(f"{file} is not an image that can be read: {error}") from None
+
+
+def _shorter(file: Path) -> int:
+    with _reading(file) as image:
+        return min(image.size)
+
+
+def _decode(file: Path, side: int) -> NDArray[np.uint8]:
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    with _reading(file) as image:
+        if image.mode.startswith(("I", "F")):  # Pillow would clip every bright pixel to white
+            raise DfkdError(f"{file} has more than 8 bits a channel (mode {image.mode}): convert it first")
+        rgb = ImageOps.exif_transpose(image).convert("RGB")
+    # `fit` resizes and crops the largest centred square in one resampling.
+    fitted = rgb if rgb.size == (side, side) else ImageOps.fit(rgb, (side, side), Image.Resampling.BILINEAR)
+    return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
+
+
+# --- Tiny-ImageNet ------------------------------------------------------------------------------

@@ -1,0 +1,12 @@
+"""What of a trial crosses a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.store.directory import Run
+
+
+def pools_of(run: Run) -> Path:
+    """Where a trial's pools lie beside its checkpoint, to be dropped with it."""
+    return run.path / "checkpoint" / "pools"

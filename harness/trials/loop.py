@@ -1,0 +1,170 @@
+"""Spends a trial's budget: rounds, points, checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import files
+from harness.errors import DfkdError, Diverged, Interrupted
+from harness.interface import Terms
+from harness.store.directory import Run
+from harness.trials.build import Job
+from harness.trials.checkpoint import pools_of
+from harness.trials.examine import Examiner
+
+OnPoint = Callable[[dict[str, Any]], None]
+
+
+#: rounds in which the budget's unit may stand still (a warm-up that trains no student) before a trial fails
+_PATIENCE = 2000
+
+
+#: share of the running time that checkpoints may take
+_CHECKPOINT_SHARE = 0.02
+
+
+_CHECKPOINT_EVERY = 2.0  # seconds, at least
+
+
+@dataclass
+class Progress:
+    """What the loop itself carries across rounds: spend, time, the terms since the last point."""
+
+    rounds: int = 0
+    seconds: float = 0.0
+    point: int = 0
+    rows: int = 0
+    idle: int = 0
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, terms: Terms) -> None:
+        """Sum a round's terms, on their device."""
+        for k, v in terms.items():
+            self.terms[k] = self.terms[k] + v if k in self.terms else v.clone()
+            self.counts[k] = self.counts.get(k, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Mean of each term over the rounds since the last point, and start anew."""
+        out = {k: float(v) / self.counts[k] for k, v in self.terms.items()}
+        self.terms, self.counts = {}, {}
+        return out
+
+
+class Loop:
+    """Spends a trial's budget: rounds, points, checkpoints."""
+
+    def __init__(self, job: Job, run: Run, on_point: OnPoint | None = None) -> None:
+        """Take the trial over where its checkpoint left it, or start."""
+        self.job, self.run, self.on_point = job, run, on_point
+        self.method, self.trial, self.compute = job.method, job.trial, job.problem.compute
+        self.at = Progress()
+        self.examiner = Examiner(job.data, job.problem.teacher, self.compute)
+        self.seen: dict[str, float] = {}
+        self._file = run.path / "checkpoint" / "state.pt"
+        self._pools = pools_of(run)
+        self._resume()
+
+    def spend(self) -> dict[str, float]:
+        """What was spent, in each unit."""
+        updates = self.method.updates.get("S", 0)
+        return {"rounds": self.at.rounds, "student_updates": updates, "flops": self.compute.meter.flops}
+
+    def go(self) -> None:
+        """Rounds until the budget is spent.
+
+        Raises:
+            Diverged: when a loss is not finite, or the budget's unit does not move.
+        """
+        clock, budget = self.job.problem.clock, self.trial.budget
+        started = saved = time.perf_counter()
+        wait = _CHECKPOINT_EVERY
+        while clock.progress < 1.0:
+            for schedule in self.method.schedules:
+                schedule.set(clock.progress)
+            before = self.spend()[budget.unit]
+            self.at.add(self.method.round())
+            self.at.rounds += 1
+            spent = self.spend()[budget.unit]
+            self.at.idle = 0 if spent > before else self.at.idle + 1
+            if self.at.idle >= _PATIENCE:
+                raise Diverged(
+                    f"{budget.unit} stood still for {_PATIENCE} rounds: the budget {budget} cannot be spent"
+                )
+            clock.round, clock.progress = self.at.rounds, min(1.0, spent / budget.amount)
+            point = int(clock.progress * self.trial.points)
+            now = time.perf_counter()
+            if point <= self.at.point and now - saved < wait:
+                continue
+            if self.compute.device.type == "cuda":
+                torch.cuda.synchronize()
+                now = time.perf_counter()
+            self.at.seconds += now - started
+            if point > self.at.point:
+                self._point(point)
+            began = time.perf_counter()
+            if began - saved >= wait and clock.progress < 1.0:
+                self._save()
+                saved = time.perf_counter()
+                wait = max(_CHECKPOINT_EVERY, (saved - began) / _CHECKPOINT_SHARE)
+            started = time.perf_counter()
+
+    def _point(self, point: int) -> None:
+        self.method.check_finite()
+        self.seen = self.examiner(self.job.problem.student)
+        row = {"point": point, "round": self.at.rounds} | self.spend() | {"seconds": self.at.seconds}
+        row |= self.seen | self.at.means()
+        del row["rounds"]
+        self.run.append(row)
+        self.at.point, self.at.rows = point, self.at.rows + 1
+        if self.on_point:
+            self.on_point(row)
+
+    def _save(self) -> None:
+        """Replace the checkpoint atomically: a kill leaves the old one or the new one."""
+        self.method.check_finite()
+        state = {
+            "method": self.method.state_dict(),
+            "progress": vars(self.at),
+            "clock": vars(self.job.problem.clock),
+            "flops": self.compute.meter.flops,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if self.compute.device.type == "cuda" else [],
+        }
+        self._file.parent.mkdir(exist_ok=True)
+        files.write_torch(self._file, state)
+
+    def _resume(self) -> None:
+        rows = self.run.curve()
+        if self._file.exists():
+            try:
+                state = torch.load(self._file, map_location="cpu", weights_only=True)
+                if len(rows) < state["progress"]["rows"]:
+                    raise DfkdError(
+                        f"curve.jsonl has {len(rows)} points, the checkpoint {state['progress']['rows']}"
+                    )
+                self.method.load_state_dict(state["method"])
+            except Exception as error:
+                # The method may be half loaded: forget the file and let the next try start from nothing.
+                self._file.unlink()
+                shutil.rmtree(self._pools, ignore_errors=True)
+                self.run.cut(0)
+                line = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise Interrupted(f"checkpoint cannot be read, the trial starts over: {line}") from error
+            self.at = Progress(**state["progress"])
+            self.at.terms = {k: v.to(self.compute.device) for k, v in self.at.terms.items()}
+            vars(self.job.problem.clock).update(state["clock"])
+            self.compute.meter.flops = state["flops"]
+            torch.set_rng_state(state["rng"])
+            if state["cuda_rng"] and self.compute.device.type == "cuda":
+                torch.cuda.set_rng_state_all(state["cuda_rng"])
+        else:  # killed before its first checkpoint
+            shutil.rmtree(self._pools, ignore_errors=True)
+        self.run.cut(self.at.rows)

@@ -1,0 +1,148 @@
+"""Results of a grid read back: from the trial directories or from MLflow, as tables and as a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import DfkdError
+from harness.store.directory import Dirs
+from harness.store.published import Archive
+from reports.numbers import contrasts, published
+from reports.tables import findings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.config import Grid, Trial
+    from harness.store.mlflow_runs import MLflow
+
+
+def source(out: Path, origin: str, uri: str | None, experiment: str) -> Dirs | MLflow:
+    """Where results come from: ``store``, the directories, or ``mlflow``.
+
+    Raises:
+        DfkdError: for a URI that cannot be one.
+    """
+    if origin == "store":
+        return Dirs(out)
+    from harness.store.mlflow_place import resolve_uri
+    from harness.store.mlflow_runs import MLflow
+
+    return MLflow(resolve_uri(uri, out), experiment)
+
+
+@dataclass
+class Results:
+    """What is known of a grid's trials; each table is read once.
+
+    Attributes:
+        teachers_dir: with today's teachers, against which results go stale; None for published results,
+            which say what they were made with.
+        command: what runs them, told on top of the report where it is known.
+    """
+
+    grid: Grid
+    trials: Sequence[Trial]
+    source: Dirs | MLflow | Archive
+    out: Path
+    teachers_dir: Path | None
+    command: str = ""
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """`harness.store.frame.frame`, results that went stale marked."""
+        from harness.store.frame import frame
+        from harness.store.stale import Staleness
+
+        now = Staleness(self.teachers_dir or self.out / "teachers")
+        stale = self.source.stale if isinstance(self.source, Archive) else now
+        return frame(self.trials, self.source, stale, self.grid.metrics)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """`harness.store.frame.curves`."""
+        from harness.store.frame import curves
+
+        return curves(self.trials, self.source)
+
+    @cached_property
+    def paired(self) -> pd.DataFrame | None:
+        """`reports.numbers.contrasts.paired`; None for a grid without contrasts."""
+        if not self.grid.contrasts:
+            return None
+        found: pd.DataFrame = contrasts.paired(self.frame, self.grid.contrasts, self.source.predictions)
+        return found
+
+    @property
+    def family(self) -> list[tuple[str, str]] | None:
+        """(row, the row it is measured against), None for a grid that compares every two rows."""
+        if self.paired is None:
+            return None
+        return list(zip(self.paired["row"], self.paired["against"], strict=True))
+
+    def text(self) -> str:
+        """The main table for a terminal, and what `reports.tables.findings` says beyond it."""
+        return str(findings.find(self.frame, self.curves, published.load(), self.paired).text())
+
+    def _note(self) -> str:
+        grid, label = self.grid, self.grid.equal_cost
+        told = [f"Command: {self.command}." if self.command else ""]
+        if label is not None:
+            own = dict.fromkeys(str(grid.budget_of(label, t, p)) for t in grid.tasks for p in grid.pairs)
+            told.append(f"Equal cost: every row may spend what {label} spends in {' or '.join(own)}.")
+        silent = "The grid states nothing on how its settings were found."
+        return " ".join(filter(None, [*told, grid.notes() or silent]))
+
+    def report(
+        self, formats: Sequence[str] = ("html", "md", "csv"), folder: Path | None = None
+    ) -> dict[str, Path]:
+        """Write the report.
+
+        Args:
+            formats: which files.
+            folder: where; ``<out>/reports/<grid>/`` by default.
+
+        Returns:
+            Format -> file, and further CSVs by their names (`reports.page.page.write`).
+
+        Raises:
+            DfkdError: for an unknown format, or a folder that cannot be written.
+        """
+        from reports.page import page
+
+        folder = folder or Path(self.out) / "reports" / self.grid.name
+        samples = self.source.samples
+        try:
+            written: dict[str, Path] = page.write(
+                self.grid.name, self._note(), self.frame, self.curves, samples, folder, formats, self.paired,
+                predictions=self.source.predictions,
+            )  # fmt: skip
+        except OSError as error:
+            raise DfkdError(f"--out: {folder} cannot be written: {error.strerror or error}") from error
+        return written
+
+
+def index(made: Sequence[tuple[Results, Mapping[str, Path]]]) -> list[Path]:
+    """Write the index of several grids' reports, ``<out>/reports/index.html`` and ``index.md``.
+
+    Args:
+        made: the results and the files that `Results.report` gave, of each; one ``out`` for all.
+
+    Raises:
+        DfkdError: for a folder that cannot be written.
+    """
+    from reports.page import index
+
+    folder = Path(made[0][0].out) / "reports"
+    entries = [
+        index.Entry(found.grid.name, found._note(), found.frame, files, found.family) for found, files in made
+    ]
+    try:
+        written: list[Path] = index.write(entries, folder)
+    except OSError as error:
+        raise DfkdError(f"--out: {folder} cannot be written: {error.strerror or error}") from error
+    return written

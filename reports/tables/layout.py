@@ -1,0 +1,282 @@
+"""The main table laid out for people: a block per (task, pair), its columns, marks and notes, as text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.metrics.base import _TITLES, Title
+from reports.numbers.rows import records, seeds
+from reports.tables.model import DASH, Block, Head, Row, number
+
+#: the name that a warning begins with is no longer; a plug-in's may have none
+_NAME = 30
+
+
+#: what a report says once about its columns
+GUIDE = (
+    "top-1 is the test accuracy at the last point, in percent: mean over n seeds ± half-width of the 95 % "
+    "t-interval. No point is picked by its test accuracy.",
+    "last tenth: mean over the last tenth of the points. over training: mean ± standard deviation over all "
+    "points of a run. best (oracle): the best point on the test set, which nobody could pick without it.",
+    "A reference sees the real training data and is not ranked. A control (noise, an untrained generator) is "
+    "not ranked either: a method that does not beat it has not shown that its images teach anything.",
+    "Ranked are the other data-free rows that are not stale and whose seeds all ran, each among the students "
+    "of the same teacher file. A failed seed has no number; the mean beside the others has it guessing.",
+    "still climbing: the mean over the last tenth of a data-free method's own curve is above the tenth "
+    "before it by more than 0.3 points and by more than two standard errors; a longer budget would "
+    "move its row. Of a curve with less than 20 points it is the last two against the two before.",
+    "Pareto-optimal: no row is both cheaper (in cost) and better (in top-1) among the data-free rows and "
+    "controls of one teacher file whose seeds all ran.",
+    "agreement: share of test images on which student and teacher decide alike. fd_teacher: Fréchet distance "
+    "of the images to the test set in the teacher's features; not FID. coverage: share of classes the "
+    "teacher sees among the images. labels met: share of the images that the teacher sees as the class they "
+    "were asked for (a method that asks for none has a dash). Cost counts 2 operations per multiply-add, "
+    "images included.",
+    "diversity and fine detail hold the images against the test images, which have 1: the mean cosine "
+    "distance of two images of a class in the teacher's features, and the share of their spectral energy "
+    "above half of the Nyquist frequency (blur has less, noise more). corrupted: top-1 on test images with "
+    "noise, blur, low contrast or coarse pixels, at five strengths each (Hendrycks and Dietterich, "
+    "1903.12261); lost: the share of the top-1 that this costs.",
+)
+
+
+def blocks(table: pd.DataFrame) -> list[Block]:
+    """Lay out what `reports.numbers.table.main` gives, one block per (task, pair) in its order."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in records(table):
+        groups.setdefault((row["task"], row["teacher"], row["student"]), []).append(row)
+    metrics = [c for c in table.columns if f"{c}_half" in table]
+    return [_block(key, rows, metrics) for key, rows in groups.items()]
+
+
+Cell = Callable[[dict[str, Any]], str]
+
+
+def _block(key: tuple[str, str, str], rows: list[dict[str, Any]], metrics: list[str]) -> Block:
+    block = Block(*key, facts=_facts(rows))
+    columns = _columns(block, rows, metrics)
+    files = Counter(label for label, _ in {(r["label"], r["teacher_digest"]) for r in rows})
+    block.heads = [Head("rank"), Head("method"), *(head for head, _ in columns)]
+    for row in rows:
+        rank = "" if math.isnan(row["rank"]) else f"{row['rank']:.0f}"
+        block.rows.append(
+            Row(
+                rank=rank,
+                label=row["label"],
+                marks=tuple(_marks(block, row, split=files[row["label"]] > 1)),
+                cells=tuple(cell(row) for _, cell in columns) if row["ran"] else (),
+                span="" if row["ran"] else _nothing(row),
+                reference=row["reference"],
+                control=row["control"],
+                best=rank == "1",
+                stale=bool(row["stale"]),
+            )
+        )
+    return block
+
+
+def _facts(rows: list[dict[str, Any]]) -> list[str]:
+    teachers = {r["teacher_digest"]: r["teacher_top1"] for r in rows if not math.isnan(r["teacher_top1"])}
+    named = [f"{top1:.2f} % top-1 (file {digest[:8]})" for digest, top1 in teachers.items()]
+    facts = [f"teacher: {'; '.join(named)}"] if named else []
+    if not math.isnan(k := rows[0]["classes"]):
+        facts.append(f"{k:.0f} classes, chance {100 / k:.2f} %")
+    budgets = list(dict.fromkeys(r["budget"] for r in rows))
+    if len(budgets) == 1:
+        facts.append(f"budget of every trial: {_budget(budgets[0])}")
+    else:
+        facts.append("budgets differ between rows: compare along the cost")
+    if any(r["machines"] > 1 for r in rows):
+        facts.append("seconds were taken on more than one machine")
+    return facts
+
+
+def _columns(block: Block, rows: list[dict[str, Any]], metrics: list[str]) -> list[tuple[Head, Cell]]:
+    columns: list[tuple[Head, Cell]] = [
+        (Head("top-1 (%)", "last point, mean over seeds ± half of the 95 % t-interval"), _top1),
+        (Head("n", "seeds"), _n(block)),
+        (Head("last tenth (%)", "mean over the last tenth of the points"), _plain("top1_tail", 2)),
+        (Head("over training (%)", "mean ± standard deviation over all points of a run"), _training),
+        (Head("best (oracle) (%)", "best point on the test set"), _plain("top1_oracle", 2)),
+    ]
+    blank: dict[str, list[str]] = {}
+    for metric in shown(metrics):
+        title, about, digits, scale = of(metric)
+        if any(not math.isnan(r[metric]) for r in rows):
+            columns.append((Head(title, about), _metric(block, metric, digits, scale)))
+        else:  # a column of dashes tells less than its reason
+            told = [r for r in rows if not r["reference"]] or rows  # a reference has no images to judge
+            reasons = dict.fromkeys(why for r in told if (why := _why(r, metric)))
+            if reasons:
+                blank.setdefault("; ".join(reasons), []).append(title)
+    block.facts += [f"{', '.join(names)}: not available: {why}" for why, names in blank.items()]
+    if not _as_budgeted(rows):
+        columns.append((Head("student updates"), _plain("student_updates", 0)))
+    columns += [
+        (Head("cost (TFLOP)", "all forwards and backwards, 2 operations per multiply-add"), _tflop),
+        (Head("seconds", "training time"), _plain("seconds", 0)),
+    ]
+    if len({r["teacher_digest"] for r in rows}) > 1:
+        columns.append((Head("teacher file", "rows of different files are never averaged"), _teacher))
+    budgets = {r["budget"] for r in rows}
+    if len(budgets) > 1 and not all(text.endswith(":student_updates") for text in budgets):
+        columns.append((Head("budget"), lambda row: _budget(row["budget"])))  # else its column is there
+    return columns
+
+
+def _as_budgeted(rows: list[dict[str, Any]]) -> bool:
+    """Whether every row spent the one budget of student updates that the facts state: no column then."""
+    amount, _, unit = str(rows[0]["budget"]).partition(":")
+    spent = [row["student_updates"] for row in rows if not math.isnan(row["student_updates"])]
+    one = len({row["budget"] for row in rows}) == 1 and unit == "student_updates"
+    return one and all(n == float(amount) for n in spent)
+
+
+def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
+    marks = ["reference: sees real data"] if row["reference"] else []
+    if row["control"]:
+        marks.append("control: a method must beat it")
+    if row["below_control"]:
+        marks.append(f"does not beat its control {row['below_control']} ({row['control_top1']:.2f})")
+    if row["same_as"]:
+        marks.append(f"the same trials as {row['same_as']}")
+    if split:
+        marks.append(f"split: teacher file {row['teacher_digest'][:8] or 'unknown'} alone")
+    if row["stale"]:
+        marks.append(f"stale: {row['stale']}")
+    if over := _overshoot(row):
+        marks.append(over)
+    if row["pareto"]:
+        marks.append("Pareto-optimal")
+    if row["climbing"]:
+        marks.append(f"still climbing: {row['climb']:+.2f} over {_end(row)}")
+    named: dict[str, list[str]] = {}
+    for warning in filter(None, row["warnings"].split("; ")):
+        name, colon, _ = warning.partition(": ")
+        named.setdefault(name if colon and len(name) <= _NAME else "warning", []).append(warning)
+    # rows that share a warning share its note
+    return marks + [name + block.note("; ".join(said)) for name, said in named.items()]
+
+
+def _end(row: Mapping[str, Any]) -> str:
+    """What of the curve a climb is told of."""
+    end, of = int(row["climb_end"]), int(row["climb_of"])
+    return "the last tenth" if 10 * end <= of else f"the last {end} of {of} points"
+
+
+def _overshoot(row: dict[str, Any]) -> str:
+    """What a row spent beyond its budget, which ends with a whole round: a twentieth and more."""
+    amount, _, unit = str(row["budget"]).partition(":")
+    spent = row.get(unit, math.nan)
+    if not amount or not spent > 1.05 * float(amount):
+        return ""
+    return f"{100 * (spent / float(amount) - 1):.0f} % beyond the budget, to end a round"
+
+
+def _nothing(row: dict[str, Any]) -> str:
+    if row["failed"]:
+        return f"0 of {row['seeds']} ran; {row['reason']}; {_guessing(row)}"
+    return str(row["reason"])
+
+
+def _guessing(row: dict[str, Any]) -> str:
+    value = row["top1_at_chance"]
+    if math.isnan(value):
+        return "chance unknown: number of classes not recorded"
+    return f"{value:.2f} with {'failure' if row['failed'] == 1 else 'failures'} at chance"
+
+
+def _top1(row: dict[str, Any]) -> str:
+    text = _pm(row["top1"], row["top1_half"], 2)
+    if row["top1_n"] == 1:
+        text += " (n=1)"
+    return text + (f"\n{_guessing(row)}" if row["failed"] else "")
+
+
+def _n(block: Block) -> Cell:
+    def cell(row: dict[str, Any]) -> str:
+        if row["ran"] == row["seeds"]:
+            return str(row["ran"])
+        return seeds(row) + block.note(row["label"] + ": " + row["reason"])
+
+    return cell
+
+
+def _metric(block: Block, metric: str, digits: int, scale: float) -> Cell:
+    def cell(row: dict[str, Any]) -> str:
+        if math.isnan(row[metric]):
+            return DASH + block.note(_why(row, metric) or _otherwise(row, metric))
+        short = f" (n={row[metric + '_n']})" if row[f"{metric}_n"] < row["ran"] else ""
+        return _pm(scale * row[metric], scale * row[f"{metric}_half"], digits) + short
+
+    return cell
+
+
+def _why(row: dict[str, Any], metric: str) -> str:
+    return str(json.loads(row["unavailable"]).get(metric, "")) if row["unavailable"] else ""
+
+
+def _otherwise(row: dict[str, Any], metric: str) -> str:
+    """Why a row lacks a number that others have and that nobody gave it a reason for."""
+    told = json.loads(row["unavailable"]) if row["unavailable"] else {}
+    for other in [*row, *told] if "_n_" in (sort := kind(metric)) else ():
+        if other != metric and kind(other) == sort:
+            if other in told:
+                return str(told[other])
+            if not math.isnan(row[other]):
+                return f"it has {of(other).text}"
+    return "not measured: dfkd measure adds it"
+
+
+def _plain(name: str, digits: int) -> Cell:
+    return lambda row: number(row[name], digits)
+
+
+def _training(row: dict[str, Any]) -> str:
+    return _pm(row["top1_mean"], row["top1_std"], 2)
+
+
+def _teacher(row: dict[str, Any]) -> str:
+    return f"{row['teacher_digest'][:8] or 'unknown'} ({number(row['teacher_top1'], 2)})"
+
+
+def _tflop(row: dict[str, Any]) -> str:
+    value = row["flops"] / 1e12
+    return DASH if math.isnan(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _budget(text: str) -> str:
+    amount, _, unit = text.partition(":")
+    if unit == "flops":
+        return f"{float(amount) / 1e12:,.4g} TFLOP"
+    return f"{float(amount):,.15g} {unit.replace('_', ' ')}".strip()
+
+
+def _pm(mean: float, half: float, digits: int) -> str:
+    return number(mean, digits) + ("" if math.isnan(half) else f" ± {number(half, digits)}")
+
+
+def shown(metrics: Sequence[str]) -> list[str]:
+    """Those of the metrics that are columns of the main table, in its order."""
+    kinds = [kind(m) for m in metrics]
+    return [m for kind in _TITLES for m, k in zip(metrics, kinds, strict=True) if k == kind]
+
+
+def of(metric: str) -> Title:
+    """How one of `shown` is shown, what varies in its name filled in."""
+    title = _TITLES[kind(metric)]
+    got = re.search(r"^shift_(.+)$|_(\d+)_(\w+)$", metric)
+    parts = [g for g in got.groups() if g is not None] if got else []
+    return title._replace(text=title.text.format(*parts))
+
+
+def kind(metric: str) -> str:
+    """A metric's name with what varies put aside: its n, the data set it was taken on."""
+    return re.sub(r"_\d+_", "_n_", re.sub(r"^shift_.+", "shift_*", metric))

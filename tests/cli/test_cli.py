@@ -1,0 +1,687 @@
+"""The command as a person meets it: what it prints, where, and with which exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from harness import registry
+from harness.cli import main, options, printing
+from harness.config import Recipe
+from harness.errors import DfkdError
+from harness.grids import expand
+from harness.grids.load import load
+from harness.schedule.board import Summary
+from harness.tasks import catalog
+
+GRID = """
+from harness.config import Budget, Grid
+GRID = Grid(
+    tasks=("digits",), pairs=(("lenet5_bn", "lenet5_half_bn"),), seeds=(0, 1),
+    budget=Budget(amount=4), points=4,
+    variants={"kd": ("kd", {"batch": 16}), "dafl": ("dafl", {"batch": 8, "nz": 4, "wide": False})},
+)
+"""
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Dfkd = Callable[..., Said]
+
+
+def call(capture: Any, monkeypatch: Any, *words: object) -> Said:
+    monkeypatch.setattr(sys, "argv", ["dfkd", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    said = capture.readouterr()
+    return Said(int(ended.value.code or 0), said.out, said.err)
+
+
+@pytest.fixture
+def dfkd(capsys, monkeypatch, world) -> Dfkd:
+    """Run the command in this process, quickly trained teachers and a cache of its own included."""
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(catalog.RECIPES, "small", world.recipe)
+    return lambda *words: call(capsys, monkeypatch, *words)
+
+
+class World(NamedTuple):
+    home: Path
+    env: dict[str, str]
+    recipe: Recipe
+
+    @property
+    def grid(self) -> Path:
+        return self.home / "tiny.py"
+
+    @property
+    def out(self) -> Path:
+        return self.home / "runs"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> World:
+    """A finished run of four trials; tests only read it, or take a copy."""
+    home = tmp_path_factory.mktemp("cli")
+    (home / "tiny.py").write_text(GRID)
+    env = {"DFKD_CACHE": str(home / "cache"), "DFKD_OUT": ""}
+    made = World(home, env, Recipe(name="small", epochs=3, lr=0.1, batch=64))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in made.env.items():
+            patch.setenv(name, value)
+        patch.setitem(catalog.RECIPES, "small", made.recipe)
+        words = ["run", str(made.grid), "--out", str(made.out), "--workers", "0", "--no-mlflow"]
+        patch.setattr(sys, "argv", ["dfkd", *words])
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        assert not ended.value.code
+    return made
+
+
+@pytest.fixture
+def copied(world, tmp_path) -> Path:
+    return Path(shutil.copytree(world.out, tmp_path / "runs"))
+
+
+def ids(dfkd: Dfkd, world: World, *words: object) -> list[str]:
+    return [t["id"] for t in dfkd("list", world.grid, "--json", *words).json]
+
+
+def one_line(said: Said, *parts: str) -> None:
+    assert said.code == 2 and said.out == ""
+    assert said.err.startswith("dfkd: ") and said.err.count("\n") == 1 and "Traceback" not in said.err
+    for part in parts:
+        assert part in said.err
+
+
+# --- the command itself -------------------------------------------------------------------------
+
+COMMANDS = "run ablate search list status bench show results report measure sync export".split()
+COMMANDS += "methods tasks nets metrics check teachers ui compare merge publish rerun".split()
+
+
+def test_help_names_every_command(dfkd):
+    said = dfkd("--help")
+    assert said.code == 0
+    listed = [line.split()[0] for line in said.out.split("Commands:")[1].splitlines() if line.strip()]
+    assert sorted(listed) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "teachers train", "teachers import", "teachers verify"])
+def test_every_option_is_explained(dfkd, command):
+    import typer
+
+    assert dfkd(*command.split(), "--help").code == 0
+    found = typer.main.get_command(main.app)
+    for name in command.split():
+        found = found.commands[name]
+    assert found.help and found.help.split("\n")[0].endswith(".")
+    unexplained = [p.name for p in found.params if p.name != "help" and not getattr(p, "help", "")]
+    assert not unexplained
+
+
+def test_listings_take_json():
+    import typer
+
+    app = typer.main.get_command(main.app)
+    names = ("list", "status", "show", "results", "methods", "tasks", "nets", "metrics", "check")
+    for name in (*names, "compare", "merge", "rerun"):
+        assert "--json" in [word for p in app.commands[name].params for word in p.opts], name
+    assert "--json" in [word for p in app.commands["teachers"].commands["list"].params for word in p.opts]
+
+
+def test_version(dfkd):
+    from importlib.metadata import version
+
+    assert dfkd("--version") == (0, f"dfkd-bench {version('dfkd-bench')}\n", "")
+
+
+def test_a_persons_mistake_is_a_line_and_a_bug_a_traceback(dfkd, monkeypatch):
+    def raises(error: BaseException) -> None:
+        def app(prog_name: str) -> None:
+            raise error
+
+        monkeypatch.setattr(main, "app", app)
+
+    raises(DfkdError("no such thing"))
+    assert dfkd() == (2, "", "dfkd: no such thing\n")
+    raises(KeyboardInterrupt())
+    assert dfkd().code == 130
+    raises(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        dfkd()
+
+
+MISTAKES = {
+    "list nowhere.py": ("grid nowhere.py does not exist",),
+    "list nope": ("unknown grid 'nope'",),
+    "list TINY --methods kkd": ("unknown row or method 'kkd'", "did you mean 'kd'"),
+    "list TINY --set kd.tao=1": ("unknown setting of kd 'tao'", "did you mean 'tau'"),
+    "list TINY --set kd.tau=hot": ("setting kd.tau = 'hot' is not a number",),
+    "list TINY --set kd": ("--set 'kd' is not NAME.SETTING=VALUE",),
+    "list TINY --seeds 1-x": ("--seeds '1-x'",),
+    "list TINY --task digts": ("unknown task 'digts'", "did you mean 'digits'"),
+    "list TINY --pair lenet5:wrn": ("unknown net 'wrn'",),
+    "list TINY --pair lenet5": ("--pair 'lenet5' is not TEACHER:STUDENT",),
+    "list TINY --budget 0": ("budget '0'",),
+    "run TINY --retry all": ("unknown --retry 'all'", "failed"),
+    "run TINY --workers -1": ("--workers -1",),
+    "run TINY --workers 0 --gpus-per-trial 1.5": ("--gpus-per-trial 1.5",),
+    "run TINY --tracking-uri ftp://x": ("tracking URI 'ftp://x'",),
+    "results TINY --from mlflow": ("no MLflow database", "dfkd sync"),
+    "report TINY --format pdf": ("unknown report format 'pdf'",),
+    "report TINY --format ,": ("--format names no format",),
+    "measure TINY --metrics top2": ("unknown metric 'top2'", "did you mean 'top1'"),
+    "show zzz": ("begins with 'zzz'",),
+    "export zzz s.safetensors": ("begins with 'zzz'",),
+    "export zzz s.pt": ("s.pt does not end in .safetensors",),
+    "methods nope": ("unknown method 'nope'",),
+    "check nope": ("unknown method 'nope'",),
+    "check": ("name one METHOD, or say --all",),
+    "check kd --all": ("name one METHOD, or say --all",),
+    "tasks --download nope": ("unknown task 'nope'",),
+    "teachers train nope lenet5": ("unknown task 'nope'",),
+    "teachers train digits nope": ("unknown net 'nope'",),
+    "teachers train digits lenet5 --recipe nope": ("unknown teacher recipe 'nope'",),
+    "teachers train digits lenet5 --device nope": ("--device 'nope'", "cuda"),
+    "teachers import nowhere.pt digits lenet5": ("nowhere.pt",),
+    "teachers verify abc": ("0 teachers",),
+    "ui": ("no MLflow database",),
+    "ui --tracking-uri http://127.0.0.1:1": ("is a server already",),
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_is_one_line(dfkd, world, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    one_line(dfkd(*words.replace("TINY", str(world.grid)).split()), *MISTAKES[words])
+    left = [p.name for p in tmp_path.rglob("*") if p.is_file()]
+    assert not left, "a command that was refused leaves nothing behind"
+
+
+def test_a_word_that_no_option_takes_is_refused(dfkd, world):
+    said = dfkd("list", world.grid, "--precision", "fp8")
+    assert said.code == 2 and "fp8" in said.err and "bf16" in said.err
+
+
+# --- listing and overriding ---------------------------------------------------------------------
+
+
+def test_list_gives_the_grids_trials(dfkd, world):
+    trials = expand.trials_of(load(world.grid))
+    said = dfkd("list", world.grid, "--json").json
+    assert [t["id"] for t in said] == [t.id for t in trials]
+    assert {k: said[0][k] for k in ("label", "task", "teacher", "seed")} == {
+        "label": "kd",
+        "task": "digits",
+        "teacher": "lenet5_bn",
+        "seed": 0,
+    }
+    text = dfkd("list", world.grid).out
+    assert all(t.id in text for t in trials) and "4 trials, 1 teacher\n" in text
+
+
+def test_every_override_reaches_the_trials(dfkd, world):
+    words = "--methods kd --seeds 3-5 --task digits16 --pair lenet5:lenet5_half --budget 9:student_updates"
+    words += " --set kd.tau=1,2 --precision bf16 --compile"
+    found = dfkd("list", world.grid, "--json", *words.split()).json
+    assert [(t["label"], t["settings"]["tau"], t["seed"]) for t in found] == [
+        (f"kd tau={tau}", float(tau), seed) for tau in "12" for seed in (3, 4, 5)
+    ]
+    same = {"task": "digits16", "teacher": "lenet5", "student": "lenet5_half", "precision": "bf16"}
+    for t in found:
+        assert (
+            same.items() <= t.items()
+            and t["compile"]
+            and t["budget"] == {"amount": 9.0, "unit": "student_updates"}
+        )
+
+
+def test_the_long_grid_lists_without_data_or_teacher(dfkd, monkeypatch):
+    monkeypatch.setenv("DFKD_DATA_ROOT", "/nowhere")
+    found = dfkd("list", "cifar100", "--json").json
+    assert len({t["id"] for t in found}) == len(found) > 0
+
+
+# --- running ------------------------------------------------------------------------------------
+
+
+def test_run_prints_the_table_and_the_path_of_the_page(dfkd, world):
+    said = dfkd("run", world.grid, "--out", world.out, "--workers", 0, "--no-mlflow")
+    assert said.code == 0 and said.err == "4 done\n"
+    assert "kd" in said.out and "dafl" in said.out and "top-1" in said.out
+    page = Path(said.out.splitlines()[-1].removeprefix("report: "))
+    assert page == world.out / "reports" / "tiny" / "report.html" and page.read_text().startswith("<!")
+
+
+def test_a_run_with_nothing_to_do_loads_neither_ray_nor_mlflow_and_touches_no_trial(dfkd, world, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # an import of it fails from here on
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    before = {p: p.stat().st_mtime_ns for p in (world.out / "trials").rglob("*") if p.is_file()}
+    assert len(before) > 4
+    assert dfkd("run", world.grid, "--out", world.out, "--no-mlflow").code == 0
+    assert before == {p: p.stat().st_mtime_ns for p in (world.out / "trials").rglob("*") if p.is_file()}
+
+
+def test_run_does_only_what_is_missing(dfkd, world, copied):
+    words = ("--workers", 0, "--no-mlflow", "--methods", "kd", "--seeds", "0-2")
+    said = dfkd("run", world.grid, "--out", copied, *words)
+    assert said.code == 0 and "3 done" in said.err
+    assert said.err.count("[1/1] done") == 1 and "seed 2" in said.err
+
+
+def test_a_trial_that_diverges_ends_in_status_1_and_is_tried_again_when_asked(dfkd, world, copied):
+    chosen = ("--methods", "kd", "--seeds", "0", "--set", "kd.lr_s=1e38")
+    words = ("run", world.grid, "--out", copied, "--workers", 0, "--no-mlflow", *chosen)
+    said = dfkd(*words)
+    assert said.code == 1 and "1 failed" in said.err and "not finite" in said.err
+    assert "nan" not in said.out.lower(), "recorded with its reason, never a number"
+    (trial,) = ids(dfkd, world, *chosen)
+    shown = dfkd("show", trial, "--out", copied).out
+    assert "\nmethod: " in shown and "not finite" in shown and "Traceback" in shown
+    found = dfkd("status", world.grid, "--out", copied, "--json", *chosen).json
+    assert found[0]["status"] == "failed" and "not finite" in found[0]["reason"]
+    assert "[1/1]" not in dfkd(*words).err
+    again = dfkd(*words, "--retry", "failed")
+    assert again.code == 1 and "[1/1] failed" in again.err
+
+
+@pytest.mark.parametrize(
+    ("lists", "code"),
+    [("done", 0), ("skipped", 0), ("failed", 1), ("open", 1), ("busy", 1), ("interrupted", 130)],
+)
+def test_exit_status_says_how_it_went(dfkd, world, monkeypatch, lists, code):
+    trials = tuple(expand.trials_of(load(world.grid)))
+    nothing: dict[str, Any] = dict.fromkeys(("done", "failed", "skipped", "busy", "open"), ())
+    stopped = lists == "interrupted"
+    nothing["open" if stopped else lists] = trials
+    summary = Summary(**nothing, ran=0, seconds=0, interrupted=stopped)
+    monkeypatch.setattr("harness.schedule.run.run_trials", lambda *args, **given: summary)
+    assert dfkd("run", world.grid, "--out", world.out, "--no-mlflow").code == code
+
+
+def test_an_out_that_cannot_be_written_is_a_line(dfkd, world, tmp_path):
+    (tmp_path / "file").write_text("")
+    said = dfkd("run", world.grid, "--out", tmp_path / "file", "--workers", 0, "--no-mlflow")
+    assert said.code == 2 and said.err.startswith("dfkd: ") and said.err.count("\n") == 1
+    assert str(tmp_path / "file") in said.err
+
+
+# --- looking ------------------------------------------------------------------------------------
+
+
+def test_status_of_a_finished_and_of_a_missing_trial(dfkd, world):
+    found = dfkd("status", world.grid, "--out", world.out, "--seeds", "1-2", "--json").json
+    assert [(r["row"], r["seed"], r["status"], r["done"]) for r in found] == [
+        ("kd", 1, "done", 100.0),
+        ("kd", 2, "missing", 0.0),
+        ("dafl", 1, "done", 100.0),
+        ("dafl", 2, "missing", 0.0),
+    ]
+    assert (
+        "4 trials: 2 done, 2 missing" in dfkd("status", world.grid, "--out", world.out, "--seeds", "1-2").out
+    )
+
+
+def test_results_are_what_the_trials_wrote(dfkd, world):
+    found = dfkd("results", world.grid, "--out", world.out, "--json").json
+    for row in found:
+        result = json.loads((world.out / "trials" / row["id"] / "result.json").read_text())
+        assert row["top1"] == result["metrics"]["top1"] and row["stale"] == ""
+        assert row["teacher_digest"] == result["provenance"]["teacher_digest"] and row["classes"] == 10
+    assert [row["reference"] for row in found] == [True, True, False, False]
+    assert found[0]["fd_teacher"] is None, "a reference makes no images"
+    lines = dfkd("results", world.grid, "--out", world.out, "--csv").out.splitlines()
+    names, first = lines[0].split(","), lines[1].split(",")
+    assert len(lines) == 5 and names[0] == "id"
+    assert float(first[names.index("top1")]) == found[0]["top1"]
+    assert found[0]["id"] in dfkd("results", world.grid, "--out", world.out).out
+
+
+def test_a_result_of_another_teacher_is_marked_stale(dfkd, world, copied):
+    (card,) = (copied / "teachers").glob("*/*.json")
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"digest": "0" * 64}))
+    found = dfkd("results", world.grid, "--out", copied, "--json").json
+    assert all("teacher was" in row["stale"] and "00000000" in row["stale"] for row in found)
+
+
+def test_report_writes_what_is_asked(dfkd, world, copied):
+    shutil.rmtree(copied / "reports")
+    said = dfkd("report", world.grid, "--out", copied, "--format", "md,csv")
+    files = {"md": "report.md", "csv": "report.csv"} | {k: f"{k}.csv" for k in ("verdicts", "comparisons")}
+    assert said.out.splitlines() == [f"{k}: {copied / 'reports' / 'tiny' / f}" for k, f in files.items()]
+    assert not (copied / "reports" / "tiny" / "report.html").exists()
+
+
+def test_show_takes_the_beginning_of_an_id(dfkd, world):
+    trial = ids(dfkd, world, "--methods", "dafl")[0]
+    shown = dfkd("show", trial[:9], "--out", world.out)
+    assert shown.code == 0 and f"{trial}  dafl on digits" in shown.out and "▁" in shown.out
+    assert all(
+        word in shown.out for word in ("setting", "fd_teacher", "provenance", "student_updates", "G/oh")
+    )
+    found = dfkd("show", trial, "--out", world.out, "--json").json
+    assert found["id"] == trial and found["status"] == "done" and len(found["curve"]) == 4
+    assert found["result"]["metrics"]["top1"] == found["curve"][-1]["top1"]
+
+
+def test_show_needs_one_trial(dfkd, world, copied):
+    one_line(dfkd("show", "", "--out", world.out), "no trial of the 4")
+    trial = ids(dfkd, world)[0]
+    shutil.copytree(copied / "trials" / trial, copied / "trials" / f"{trial}x")
+    one_line(dfkd("show", trial, "--out", copied), "2 trials have an id that begins with", trial)
+    one_line(dfkd("show", f"{trial}x", "--out", copied), "damaged or moved")
+    (copied / "trials" / f"{trial}x" / "trial.json").write_text("{")
+    one_line(dfkd("show", f"{trial}x", "--out", copied), "cannot be read")
+
+
+def test_export_hands_out_the_student(dfkd, world, tmp_path):
+    from safetensors.torch import load_file
+
+    trial = ids(dfkd, world)[0]
+    file = tmp_path / "s.safetensors"
+    assert dfkd("export", trial, file, "--out", world.out).code == 0
+    state = load_file(file)
+    assert {"mean", "std"} <= set(state) and sum(v.numel() for v in state.values()) > 10_000
+    one_line(dfkd("export", trial, tmp_path / "no" / "s.safetensors", "--out", world.out), "cannot be copied")
+    assert [p.name for p in tmp_path.iterdir()] == ["s.safetensors"]
+
+
+# --- measuring again ----------------------------------------------------------------------------
+
+
+def test_measure_gives_back_the_number_that_was_there(dfkd, world, copied):
+    trial = ids(dfkd, world, "--methods", "dafl")[0]
+    file = copied / "trials" / trial / "result.json"
+    before = json.loads(file.read_text())
+    less = {k: v for k, v in before["metrics"].items() if k not in ("fd_teacher", "spread", "agreement")}
+    file.write_text(json.dumps(before | {"metrics": less}))
+    words = ("--methods", "dafl", "--seeds", "0", "--out", copied, "--no-mlflow")
+    said = dfkd("measure", world.grid, "--metrics", "fd_teacher,spread,agreement", *words)
+    assert said.code == 0 and "1 of 1 trials measured" in said.out
+    assert json.loads(file.read_text()) == before, "to the last bit: the same student, the same noise"
+
+
+def test_measure_keeps_a_number_it_cannot_take_again(dfkd, world, copied):
+    trial = ids(dfkd, world, "--methods", "dafl")[0]
+    file = copied / "trials" / trial / "result.json"
+    before = json.loads(file.read_text())
+    column = next(k for k in before["unavailable"] if k.startswith("fid_"))
+    file.write_text(json.dumps(before | {"metrics": before["metrics"] | {column: 12.5}}))
+    words = ("--methods", "dafl", "--seeds", "0", "--out", copied, "--no-mlflow")
+    said = dfkd("measure", world.grid, "--metrics", "fid", *words)
+    after = json.loads(file.read_text())
+    assert said.code == 0 and f"no {column}: no Inception weights" in said.err
+    assert after["metrics"][column] == 12.5 and column not in after["unavailable"]
+
+
+def test_fid_from_the_command_to_the_report(dfkd, world, copied, known, monkeypatch):
+    """Without weights every cell says why; with them it is pytorch-fid's distance of its features."""
+    import numpy as np
+    import scipy.linalg
+    import torch
+    from pytorch_fid import fid_score, inception
+
+    from harness.metrics import fid
+    from harness.trials import examine, measure
+
+    def told() -> str:
+        assert dfkd("report", world.grid, "--out", copied, "--format", "md,csv,tex,html").code == 0
+        return (copied / "reports" / "tiny" / "report.md").read_text("utf-8")
+
+    (fact,) = [line for line in told().splitlines() if "FID (n=" in line]
+    assert f"not available: no Inception weights: download {fid.URL} and give it" in fact
+    monkeypatch.setattr(fid, "MOST", 5)  # a picture takes a good part of a second
+    seen = []
+    taken = examine.evidence
+    monkeypatch.setattr(measure, "evidence", lambda *a: seen.append(taken(*a)) or seen[-1])
+    words = ("--methods", "dafl", "--seeds", "0", "--out", copied, "--no-mlflow")
+    said = dfkd("measure", world.grid, "--metrics", "fid,kid", "--inception-weights", known, *words)
+    assert said.code == 0, said.err
+    trial = ids(dfkd, world, "--methods", "dafl", "--seeds", "0")[0]
+    found = json.loads((copied / "trials" / trial / "result.json").read_text())["metrics"]
+    assert f"fid_5_test {found['fid_5_test']:.5g}; kid_5_test " in said.err
+    after = told()
+    assert f"| {found['fid_5_test']:,.2f} (n=1) |" in after
+    # a reference was never asked for five: it says what it said of all
+    heads, kd = (next(line for line in after.splitlines() if part in line) for part in ("| method |", "| kd"))
+    column = heads.split(" | ").index("FID (n=5, test)")
+    assert kd.split(" | ")[column].endswith(r"\[1\]")
+    assert r"- \[1\] trained on real data: no synthetic images" in after
+
+    # theirs, on the very images
+    (ev,) = seen
+    monkeypatch.setenv("TORCH_HOME", str(known.parents[2]))
+    theirs = inception.InceptionV3([3]).eval()
+    sides = [ev.samples["images"][:5], ev.test.images[ev.test_rows(5)]]
+    with torch.no_grad():
+        grey = [torch.from_numpy(x).float().div(255).expand(-1, 3, -1, -1) for x in sides]
+        a, b = (theirs(x)[0].flatten(1).double().numpy() for x in grey)
+    q = np.linalg.qr(np.concatenate([a, b]).T)[0]  # in their span: distances stay
+    sqrtm = scipy.linalg.sqrtm
+    monkeypatch.setattr(fid_score.linalg, "sqrtm", lambda m, disp=True: (sqrtm(m), 0.0))
+    moments = [m for x in (a @ q, b @ q) for m in (x.mean(0), np.cov(x, rowvar=False))]
+    assert found["fid_5_test"] == pytest.approx(fid_score.calculate_frechet_distance(*moments), rel=1e-4)
+
+
+def test_measure_refuses_another_teacher_and_damaged_files(dfkd, world, copied):
+    trials = ids(dfkd, world)
+    result = copied / "trials" / trials[0] / "result.json"
+    found = json.loads(result.read_text())
+    found["provenance"]["teacher_digest"] = "0" * 64
+    result.write_text(json.dumps(found))
+    (copied / "trials" / trials[1] / "final" / "student.safetensors").write_bytes(b"x")
+    said = dfkd("measure", world.grid, "--metrics", "top1", "--out", copied, "--no-mlflow")
+    assert said.code == 1 and "2 of 4 trials measured" in said.out
+    lines = said.err.splitlines()
+    assert "teacher was 000000000000" in lines[0] and "cannot be read" in lines[1] and "top1" in lines[2]
+
+
+def test_measure_refuses_a_student_that_is_not_the_trials(dfkd, world, copied):
+    trials = ids(dfkd, world)
+    result = copied / "trials" / trials[0] / "result.json"
+    found = json.loads(result.read_text())
+    found["metrics"]["top1"] += 5.0
+    result.write_text(json.dumps(found))
+    said = dfkd("measure", world.grid, "--methods", "kd", "--seeds", "0", "--out", copied, "--no-mlflow")
+    assert said.code == 1 and "damaged files" in said.err and json.loads(result.read_text()) == found
+
+
+def test_nothing_to_measure_is_said(dfkd, world, tmp_path):
+    one_line(dfkd("measure", world.grid, "--out", tmp_path, "--no-mlflow"), "nothing to measure")
+
+
+# --- what there is ------------------------------------------------------------------------------
+
+
+def test_nets_have_the_published_sizes(dfkd):
+    """At K = 10 and 3 x 32 x 32, counted by the fields' own papers and repositories."""
+    found = {n["name"]: n for n in dfkd("nets", "--json").json}
+    sizes = {"resnet18": (11_173_962, 512), "resnet34": (21_282_122, 512), "wrn16_1": (175_066, 64)}
+    sizes |= {"wrn16_2": (691_674, 128), "wrn40_1": (563_930, 64), "wrn40_2": (2_243_546, 128)}
+    assert {k: (found[k]["params"], found[k]["width"]) for k in sizes} == sizes
+    assert "11,173,962" in dfkd("nets").out
+
+
+def test_tasks_and_metrics(dfkd):
+    found = {t["name"]: t for t in dfkd("tasks", "--json").json}
+    task = found["cifar100"]
+    assert (task["K"], task["side"], task["augment"]) == (100, 32, ["flip", "pad"])
+    assert "folder:/path" in dfkd("tasks").out
+    said = dfkd("tasks", "--download", "digits")
+    assert said.code == 0 and "training and" in said.out
+    metrics = {m["metric"]: m for m in dfkd("metrics", "--json").json}
+    assert metrics["top1"]["better"] == "higher" and metrics["fid"]["better"] == "lower"
+    asked = {name for name, m in metrics.items() if m["taken"] == "when asked for"}
+    assert asked == {"corruption", "shift"} and metrics["fid"]["taken"] == "always"
+    out = dfkd("metrics").out
+    assert "fd_teacher" in out and "dfkd measure GRID --metrics corruption,shift" in out
+
+
+def test_methods_and_their_settings(dfkd):
+    found = {m["name"]: m for m in dfkd("methods", "--json").json}
+    assert found["kd"]["reference"] and not found["cpsc"]["reference"]
+    assert found["kd"]["settings"]["tau"]["default"] == 4.0
+    assert found["cpsc"]["settings"]["beta"]["term"] == "bn"
+    assert "released" in found["cpsc"]["presets"]["fidelity"]
+    # forwards / backwards of the reference's cost table for 6 steps of G to 5 of S
+    assert found["cpsc"]["passes"]["G"]["forward"] == pytest.approx(2.2)
+    assert found["noise"]["control"] and not found["cpsc"]["control"]
+    assert all(not m["error"] for m in found.values())
+    assert "temperature" in dfkd("methods", "kd").out
+    assert "arXiv 1912.11006" in dfkd("methods").out
+
+
+def test_a_broken_plug_in_is_listed_with_its_error(dfkd, monkeypatch):
+    points = [EntryPoint("broken", "no_such_package.method", registry.GROUP)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    monkeypatch.setattr(registry, "methods", registry.Methods())
+    found = {m["name"]: m for m in dfkd("methods", "--json").json}
+    assert "no_such_package" in found["broken"]["error"] and not found["kd"]["error"]
+    assert "no_such_package" in dfkd("methods").out
+    one_line(dfkd("check", "broken"), "plug-in 'broken' cannot be loaded")
+    monkeypatch.setattr("harness.trials.check.check", lambda name: [])
+    said = dfkd("check", "--all", "--json")
+    assert said.code == 1 and [(r["method"], r["check"]) for r in said.json] == [("broken", "import")]
+
+
+def test_check_says_which_rule_is_broken(dfkd, monkeypatch):
+    from harness.trials.check import Verdict
+
+    verdicts = [Verdict("kd", "roles", "", 0.1), Verdict("kd", "cost", "counted 1 flops", 0.2)]
+    monkeypatch.setattr("harness.trials.check.check", lambda name: verdicts)
+    said = dfkd("check", "kd")
+    assert said.code == 1 and "counted 1 flops" in said.out and "1 of 2 checks passed" in said.out
+    monkeypatch.setattr("harness.trials.check.check", lambda name: verdicts[:1])
+    assert dfkd("check", "kd").code == 0
+
+
+# --- teachers -----------------------------------------------------------------------------------
+
+
+def test_teachers_are_trained_listed_and_verified(dfkd, tmp_path):
+    words = ("--out", tmp_path)
+    card = dfkd("teachers", "train", "digits", "lenet5_half", "--threads", 1, *words, "--json").json
+    assert card["net"] == "lenet5_half" and card["source"] == "trained"
+    assert dfkd("teachers", "list", *words, "--json").json == [card]
+    assert card["digest"][:12] in dfkd("teachers", "list", *words).out
+    assert dfkd("teachers", "train", "digits", "lenet5_half", *words, "--json").json == card, "it was there"
+    said = dfkd("teachers", "verify", card["digest"][:6], *words, "--json")
+    assert said.code == 0 and said.json[0]["measured"] == card["top1"]
+    (file,) = tmp_path.rglob("*.safetensors")
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    said = dfkd("teachers", "verify", *words, "--json")
+    assert said.code == 1 and "changed or damaged" in said.json[0]["error"]
+
+
+def test_a_students_file_comes_in_as_a_teacher(dfkd, world, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    (file,) = (world.out / "teachers").rglob("*.safetensors")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in load_file(file).items()}}, tmp_path / "t.pth")
+    words = ("--out", tmp_path, "--json")
+    own = dfkd("teachers", "list", "--out", world.out, "--json").json[0]
+    card = dfkd("teachers", "import", tmp_path / "t.pth", "digits", "lenet5_bn", *words).json
+    assert card["source"] == "imported" and card["top1"] == own["top1"] and card["recipe"] is None
+
+
+def test_no_teacher_is_no_error_for_a_listing(dfkd, tmp_path):
+    assert dfkd("teachers", "list", "--out", tmp_path, "--json").json == []
+    assert "no teacher" in dfkd("teachers", "list", "--out", tmp_path).err
+    one_line(dfkd("teachers", "verify", "--out", tmp_path), "no teacher")
+
+
+# --- MLflow -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_sync_makes_mlflow_say_what_the_directories_say(dfkd, world, copied):
+    assert "4 runs created" in dfkd("sync", world.grid, "--out", copied).out
+    assert "4 unchanged" in dfkd("sync", world.grid, "--out", copied).out
+    store = dfkd("results", world.grid, "--out", copied, "--csv").out
+    assert dfkd("results", world.grid, "--out", copied, "--csv", "--from", "mlflow").out == store
+    pages = []
+    for origin in ("store", "mlflow"):
+        dfkd("report", world.grid, "--out", copied, "--from", origin)
+        pages.append((copied / "reports" / "tiny" / "report.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_ui_serves_on_this_machine_alone_and_hides_the_uri(dfkd, monkeypatch, tmp_path):
+    called: dict[str, Any] = {}
+
+    def replaced(file: str, command: list[str], env: dict[str, str]) -> None:
+        called.update(command=command, env=env)
+
+    monkeypatch.setattr("os.execve", replaced)
+    uri = "postgresql://me:secret@db/x"
+    assert dfkd("ui", "--tracking-uri", uri, "--port", 5001, "--out", tmp_path).code == 0
+    words = called["command"]
+    assert words[words.index("--host") + 1] == "127.0.0.1" and words[words.index("--port") + 1] == "5001"
+    assert "secret" not in " ".join(words) and called["env"]["MLFLOW_BACKEND_STORE_URI"] == uri
+    assert called["env"]["PATH"] == os.environ["PATH"]
+
+
+# --- printing and completing --------------------------------------------------------------------
+
+
+def test_json_has_no_nan(capsys):
+    printing.dump({"a": float("nan"), "b": [float("inf"), 1.5, None, True], "c": {2, 1}, "d": Path("x")})
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"a": None, "b": [None, 1.5, None, True], "c": [1, 2], "d": "x"}
+
+
+def test_sparkline():
+    assert printing.sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert printing.sparkline([5, 5]) == "▁▁" and printing.sparkline([]) == ""
+    long = printing.sparkline(range(1000), width=10)
+    assert len(long) == 10 and long[0] == "▁" and long[-1] == "█"
+    assert printing.sparkline([float("nan"), 1, 2]) == "▁█"
+
+
+def test_a_pipe_gets_whole_lines(capsys):
+    printing.table([{"name": "x" * 300, "value": 0.123456789}])
+    assert "x" * 300 in capsys.readouterr().out
+
+
+def test_completion():
+    assert {"kd", "cpsc"} <= set(options.complete_method(""))
+    assert "kd,cpsc" in options.complete_method("kd,c")
+    assert "digits" in options.complete_task("") and "cifar100" in options.complete_grid("")
+    assert "wrn16_2:wrn16_1" in options.complete_pair("wrn16_2:") and "wrn16_2:" in options.complete_pair("w")
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("dfkd check cp", "cpsc"),
+        ("dfkd teachers train digi", "digits16"),
+        ("dfkd teachers train digits wrn40", "wrn40_2"),
+        ("dfkd list cifar1", "cifar100"),
+    ],
+)
+def test_the_shell_completes_names(dfkd, monkeypatch, line, wanted):
+    monkeypatch.setenv("_DFKD_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    assert wanted in dfkd().out.split()

@@ -1,0 +1,309 @@
+"""Grid files and the overrides of the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import registry
+from harness.config import Budget, Grid
+from harness.errors import DfkdError
+from harness.grids import expand, load, override, remember
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DFKD_CACHE", str(tmp_path / "cache"))
+
+
+def grid(**more: object) -> Grid:
+    fields: dict[str, object] = {
+        "tasks": ("digits",),
+        "pairs": (("wrn16_2", "wrn16_1"),),
+        "variants": {"kd": ("kd", {}), "cpsc": ("cpsc", {}), "cpsc - bn": ("cpsc", {"beta": 0})},
+        "settings": {"*": {"batch": 32}, "cpsc": {"alpha": 2.0}},
+        "seeds": (0, 1),
+        "budget": Budget(amount=10),
+        "budgets": {"cpsc": Budget(amount=20)},
+    }
+    return Grid(**(fields | more))
+
+
+def rows(found: Grid) -> dict[str, tuple[str, dict[str, object]]]:
+    assert found.variants != "all"
+    return dict(found.variants)
+
+
+# --- loading ------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_named_after_its_file_and_found_by_bare_name(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from harness.config import Budget, Grid\n"
+        "GRID = Grid(name='other', tasks=('digits',), pairs=(('a', 'b'),), budget=Budget(amount=3))\n"
+    )
+    assert load.load(file).name == "mine"
+    assert load.load("ablation_cfe") == load.load(load.find("ablation_cfe"))
+    assert load.load("ablation_cfe").tasks == ("ablation_cfe",)
+    assert {"cifar10", "ablation_cfe"} <= set(load.known())
+
+
+IMPORT = "from harness.config import *\n"
+BROKEN = {
+    "GRID = Grid(": ("line 1", "never closed"),
+    "\n\nx = = 1": ("line 3", "invalid syntax"),
+    "x = 1": ("defines no GRID",),
+    "GRID = {'tasks': 1}": ("GRID is a dict", "harness.config.Grid"),
+    "\nimport no_such_module\n": ("line 2", "ModuleNotFoundError"),
+    "\ndef f():\n    return 1 / 0\nGRID = f()": ("line 3", "ZeroDivisionError"),
+    IMPORT + "GRID = Grid(tasks=(), pairs=(('a', 'b'),), budget=Budget(amount=1))": ("tasks",),
+    IMPORT + "GRID = Grid(tasks=('digits',), pairs=(('a', 'b'),), budget=Budget(amount=-1))": (
+        "amount = -1",
+        "greater than 0",
+    ),
+    IMPORT + "GRID = Grid(task=('digits',), pairs=(('a','b'),), budget=Budget(amount=1))": ("task",),
+}
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_grid_file_is_one_line_that_names_the_file(tmp_path, text):
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    with pytest.raises(DfkdError) as caught:
+        load.load(file)
+    line = str(caught.value)
+    assert "\n" not in line and str(file) in line
+    for part in BROKEN[text]:
+        assert part in line
+
+
+def test_a_grid_file_that_is_no_text_is_one_line(tmp_path):
+    for name, raw in (("a.py", b"\xff\xfe\x00\x01"), ("b.py", b"x = 1\x00")):
+        (tmp_path / name).write_bytes(raw)
+        with pytest.raises(DfkdError, match=name):
+            load.load(tmp_path / name)
+
+
+def test_a_grid_that_is_not_there_says_which_are(tmp_path):
+    with pytest.raises(DfkdError, match=r"does not exist; in benchmarks/: .*ablation_cfe"):
+        load.load(tmp_path / "none.py")
+    with pytest.raises(DfkdError, match="did you mean 'paper_main'"):
+        load.load("papermain")
+    with pytest.raises(DfkdError, match="unknown grid '__init__'"):
+        load.load("__init__")
+    folder = tmp_path / "folder.py"
+    folder.mkdir()
+    with pytest.raises(DfkdError, match="is a folder"):
+        load.load(folder)
+
+
+# --- overrides ----------------------------------------------------------------------------------
+
+
+def test_nothing_given_changes_nothing():
+    assert override.override(grid()) == grid()
+    assert override.override(grid(variants="all")).variants == "all"
+
+
+def test_axes_are_replaced():
+    found = override.override(
+        grid(), seeds=[7], tasks=["mnist"], pairs=[("vgg11", "resnet18")], precision="bf16", compile=True
+    )
+    assert (found.seeds, found.tasks, found.pairs) == ((7,), ("mnist",), (("vgg11", "resnet18"),))
+    assert (found.precision, found.compile) == ("bf16", True)
+    assert override.override(grid(compile=True), compile=False).compile is False
+
+
+def test_a_budget_from_the_command_line_is_every_rows():
+    found = override.override(grid(), budget=Budget.parse("5:student_updates"))
+    assert found.budgets == {}
+    assert {t.budget for t in expand.trials_of(found)} == {Budget(amount=5, unit="student_updates")}
+
+
+def test_methods_pick_rows_by_label_or_method_and_add_new_ones():
+    assert list(rows(override.override(grid(), methods=["cpsc"]))) == ["cpsc"], "a label means that row alone"
+    no_label = grid(variants={"a": ("cpsc", {}), "b": ("cpsc", {"beta": 0}), "kd": ("kd", {})}, budgets={})
+    assert list(rows(override.override(no_label, methods=["cpsc"]))) == ["a", "b"]
+    added = override.override(grid(), methods=["dafl", "kd"])
+    assert rows(added) == {"dafl": ("dafl", {}), "kd": ("kd", {})}
+    assert {t.settings["batch"] for t in expand.trials_of(added)} == {32}, "a new row gets what '*' sets"
+    assert added.budgets == {}, "a budget of a row that is gone would be an error"
+    with pytest.raises(DfkdError, match="unknown row or method 'cpsd'; did you mean 'cpsc'"):
+        override.override(grid(), methods=["cpsd"])
+
+
+def test_a_contrast_goes_with_its_rows():
+    both = grid(contrasts={"cpsc - bn": "cpsc"})
+    assert override.override(both, seeds=[1]).contrasts == {"cpsc - bn": "cpsc"}
+    assert override.override(both, methods=["cpsc", "cpsc - bn"]).contrasts == {"cpsc - bn": "cpsc"}
+    for changes in ({"methods": ["cpsc", "kd"]}, {"sets": [override.parse_set("cpsc.beta=0,1")]}):
+        found = override.override(both, **changes)
+        assert found.contrasts == {} and expand.trials_of(found), "a row that is gone or renamed"
+
+
+def test_methods_of_a_grid_of_all_need_no_import_of_the_others(monkeypatch):
+    monkeypatch.setattr(registry.methods, "available", lambda: pytest.fail("imports every method"))
+    assert rows(override.override(grid(variants="all", budgets={}), methods=["kd"])) == {"kd": ("kd", {})}
+
+
+def test_set_makes_a_row_of_each_value():
+    found = override.override(grid(), sets=[override.parse_set("cpsc.beta=0,1")])
+    assert rows(found) == {
+        "kd": ("kd", {}),
+        "cpsc beta=0": ("cpsc", {"beta": "0"}),
+        "cpsc beta=1": ("cpsc", {"beta": "1"}),
+        "cpsc - bn": ("cpsc", {"beta": 0}),
+    }
+    assert {k: v.amount for k, v in found.budgets.items()} == {"cpsc beta=0": 20, "cpsc beta=1": 20}
+    by_label = {t.label: t for t in expand.trials_of(found) if t.seed == 0}
+    assert by_label["cpsc beta=0"].settings["beta"] == 0.0
+    assert by_label["cpsc beta=0"].settings["alpha"] == 2.0, "what the grid sets for the method"
+    twin = by_label["cpsc - bn"].model_copy(update={"budget": Budget(amount=20)})
+    assert by_label["cpsc beta=0"].id == twin.id, "the same trial under another label"
+
+
+def test_several_sets_multiply_and_the_closest_name_wins():
+    found = override.override(
+        grid(), sets=[override.parse_set("cpsc.beta=0,1"), override.parse_set("cpsc.gamma=0,2")]
+    )
+    made = [label for label in rows(found) if label.startswith("cpsc beta")]
+    assert made == [f"cpsc beta={b} gamma={g}" for b in "01" for g in "02"]
+    found = override.override(
+        grid(), sets=[override.parse_set("kd.batch=8"), override.parse_set("*.batch=16")]
+    )
+    assert {label: row[1]["batch"] for label, row in rows(found).items()} == {
+        "kd batch=8": "8",
+        "cpsc batch=16": "16",
+        "cpsc - bn batch=16": "16",
+    }
+    by_method = grid(variants={"a": ("cpsc", {}), "b": ("cpsc", {})}, budgets={})
+    assert list(rows(override.override(by_method, sets=[override.parse_set("cpsc.beta=3")]))) == [
+        "a beta=3",
+        "b beta=3",
+    ]
+
+
+def test_a_star_reaches_the_rows_that_have_the_setting():
+    found = override.override(grid(), sets=[override.parse_set("*.tau=2")])
+    assert list(rows(found)) == ["kd tau=2", "cpsc", "cpsc - bn"]
+    with pytest.raises(DfkdError, match="unknown setting of any row 'tua'; did you mean 'tau'"):
+        override.override(grid(), sets=[override.parse_set("*.tua=2")])
+
+
+def test_a_set_that_hits_nothing_is_an_error():
+    with pytest.raises(DfkdError, match="unknown row or method in --set 'dfad'"):
+        override.override(grid(), sets=[override.parse_set("dfad.batch=2")])
+    with pytest.raises(DfkdError, match="unknown setting of cpsc 'betta'; did you mean 'beta'"):
+        expand.trials_of(override.override(grid(), sets=[override.parse_set("cpsc.betta=2")]))
+    with pytest.raises(DfkdError, match=r"setting cpsc.beta = 'x' is not a number"):
+        expand.trials_of(override.override(grid(), sets=[override.parse_set("cpsc.beta=x")]))
+
+
+# --- words of the command line ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("0,1,2", [0, 1, 2]), ("0-4", [0, 1, 2, 3, 4]), ("3", [3]), ("5,0-1, 5", [5, 0, 1]), ("2-2", [2])],
+)
+def test_seeds(text, seeds):
+    assert override.parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "x", "1-", "-1", "1-x", "0.5", ",", "4-2"])
+def test_seeds_that_are_none(text):
+    with pytest.raises(DfkdError, match="--seeds"):
+        override.parse_seeds(text)
+
+
+def test_teachers_of_other_seeds():
+    found = override.override(grid(), teacher_seeds=[1, 2])
+    assert {t.teacher_seed for t in expand.trials_of(grid())} == {0}
+    assert {t.teacher_seed for t in expand.trials_of(found)} == {1, 2}
+    assert len(expand.trials_of(found)) == 2 * len(expand.trials_of(grid()))
+    with pytest.raises(DfkdError, match="--teacher-seeds 'x' is not a list like 0,1,2"):
+        override.parse_seeds("x", "--teacher-seeds")
+
+
+def test_sets_and_pairs():
+    assert override.parse_set("cpsc 0.5.beta = 0, 1") == ("cpsc 0.5", "beta", ("0", "1"))
+    assert override.parse_pair("wrn16_2:wrn16_1") == ("wrn16_2", "wrn16_1")
+    for text in ("cpsc", "cpsc.beta", "cpsc=1", ".beta=1", "cpsc.=1", "cpsc.beta="):
+        with pytest.raises(DfkdError, match="--set"):
+            override.parse_set(text)
+    for text in ("a", "a:", ":b", "a:b:c"):
+        with pytest.raises(DfkdError, match="--pair"):
+            override.parse_pair(text)
+
+
+# --- remembering --------------------------------------------------------------------------------
+
+
+def test_trials_are_the_grids_own_with_and_without_the_cache(tmp_path):
+    first, again = expand.remembered(grid()), expand.remembered(grid())
+    assert first == again == expand.trials_of(grid())
+    assert [t.id for t in again] == [t.id for t in expand.trials_of(grid())]
+    assert len(list((tmp_path / "cache").rglob("*.json"))) == 1
+
+
+def test_a_listing_that_was_asked_for_before_loads_no_torch(tmp_path):
+    code = (
+        "import sys; from harness.grids import expand, load\n"
+        "found = expand.remembered(load.load('paper_pairs'))\n"
+        "print(len(found), 'torch' in sys.modules)"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert [t[1] for t in told] == ["True", "False"]
+    assert told[0][0] == told[1][0] and int(told[0][0]) > 0
+
+
+def test_answers_are_kept_until_code_changes_and_never_beside_plug_ins(tmp_path, monkeypatch):
+    asked = []
+
+    def answer() -> list[int]:
+        asked.append(1)
+        return [len(asked)]
+
+    code = ["a"]
+    monkeypatch.setattr(remember, "_code", lambda: code[0])
+    assert [remember.by_code("q", answer) for _ in range(2)] == [[1], [1]]
+    assert remember.by_code("another question", answer) == [2]
+    code[0] = "b"
+    assert remember.by_code("q", answer) == [3]
+    monkeypatch.setattr(remember, "entry_points", lambda group: ["a plug-in"])
+    assert [remember.by_code("q", answer) for _ in range(2)] == [[4], [5]]
+    monkeypatch.setattr(remember, "entry_points", lambda group: [])
+    for file in (tmp_path / "cache").rglob("*.json"):
+        file.write_text('{"code": "b"')
+    assert remember.by_code("q", answer) == [6], "a damaged file is no answer"
+    monkeypatch.setenv("DFKD_CACHE", "/dev/null/nowhere")
+    assert [remember.by_code("q", answer) for _ in range(2)] == [[7], [8]], (
+        "an unwritable cache costs time only"
+    )
+
+
+def test_the_code_stamp_follows_the_sources(tmp_path, monkeypatch):
+    class Spec:
+        submodule_search_locations = (str(tmp_path),)
+
+    monkeypatch.setattr(remember, "find_spec", lambda name: Spec)
+    file = Path(tmp_path / "method.py")
+    stamps = []
+    for text in ("a = 1", "a = 2", "a = 2"):
+        file.write_text(text)
+        remember._code.cache_clear()
+        stamps.append(remember._code())
+    (tmp_path / "more.py").write_text("")
+    remember._code.cache_clear()
+    stamps.append(remember._code())
+    remember._code.cache_clear()
+    assert stamps[0] != stamps[1] == stamps[2] != stamps[3]

@@ -1,0 +1,349 @@
+"""A grid in which everything happened: from its trial directories through ``dfkd report`` in every format.
+
+Numbers are worked by hand: t(0.975; 1) = 12.7062, t(0.975; 2) = 4.302653, chance on ten classes is 10.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.cli import main
+from harness.config import Trial
+from harness.grids import expand, load
+from harness.store.directory import Dirs, Run
+from harness.store.mlflow_place import Place, resolve_uri
+from harness.store.mlflow_runs import Ledger
+from harness.store.mlflow_tracker import Tracker
+
+ODD = "größer_中文 & 50% #1 | <b>$x$"
+OLD, NEW = "1f" * 32, "9c" * 32
+NO_FID = "no Inception weights: give --inception-weights FILE"
+GRID = f"""
+from harness.config import Budget, Grid
+GRID = Grid(
+    tasks=("cifar10",), pairs=(("resnet34", "resnet18"),), seeds=(0, 1, 2),
+    budget=Budget(amount=80000, unit="student_updates"), note="Für & <alle>: settings of the authors.",
+    variants={{
+        "scratch": ("scratch", {{}}), "noise": ("noise", {{}}),
+        "cmi": ("cmi", {{}}), "cmi again": ("cmi", {{}}), "one seed": ("cmi", {{"lr_g": 0.002}}),
+        {ODD!r}: ("dafl", {{"tau": 3.5}}), "dfad": ("dfad", {{}}), "zskt": ("zskt", {{}}),
+        "adi": ("adi", {{}}), "fast": ("fast", {{}}), "dfq": ("dfq", {{}}),
+    }},
+    row_seeds={{"one seed": (0,), "dfad": (0, 1, 2, 2)}},
+)
+"""
+#: row -> top-1 by seed
+TOP1 = {
+    "scratch": (95.0, 95.2, 95.4), "noise": (14.0, 15.0, 16.0), "cmi": (94.0, 94.5, 95.0),
+    "one seed": (94.05,), ODD: (90.0, 91.0, 92.0), "dfad": (80.0, None, 82.0), "fast": (60.0, 93.0, 94.0),
+    "dfq": (88.0, 89.0, 50.0),
+}  # fmt: skip
+
+
+def result(trial: Trial, top1: float) -> dict[str, Any]:
+    stale, other = (trial.label, trial.seed) == ("fast", 0), (trial.label, trial.seed) == ("dfq", 2)
+    metrics, why = {"top1": top1, "agreement": top1 + 0.5}, {"kid_10000_test": NO_FID}
+    if trial.label == "cmi":
+        metrics["fid_10000_test"] = 30.0 + 2 * trial.seed
+    else:
+        why["fid_10000_test"] = "makes no images" if trial.method == "scratch" else NO_FID
+    odd = trial.label == ODD and trial.seed == 0
+    return {
+        "id": trial.id,
+        "metrics": metrics,
+        "unavailable": why,
+        "warnings": ["mode collapse: 4 of 10 classes & <more>"] if odd else [],
+        "spend": {"rounds": 80, "student_updates": 80000, "flops": 1e15},
+        "cost": {"seconds": 70.0, "seconds_total": 80.0, "peak_memory_mb": 900.0},
+        "provenance": {
+            "teacher_digest": OLD if other else NEW, "teacher_top1": 90.0 if other else 95.0,
+            "data_digest": "d1" * 32, "device": "cpu", "threads": trial.cpus,
+            "torch": "0.1" if stale else version("torch"), "python": "3.12.3", "machine": "x86_64, 2 cores",
+            "commit": "0123456789ab",
+        },
+    }  # fmt: skip
+
+
+def write(run: Run, top1: float, points: int = 20) -> None:
+    """Points of a run whose last accuracy is ``top1``."""
+    run.prepare()
+    for i in range(1, points + 1):
+        row = {"point": i, "round": 4 * i, "student_updates": 4000 * i, "flops": 5e13 * i, "seconds": 3.5 * i}
+        run.append(row | {"top1": top1 - (points - i) / 4, "agreement": top1, "S/kd": 1 / i})
+
+
+@contextlib.contextmanager
+def everything(out: Path, trials: list[Trial]) -> Iterator[None]:
+    """Trial directories as the harness leaves them; one trial runs as long as this holds."""
+    live = None
+    for trial in {t.id: t for t in reversed(trials)}.values():
+        run = Run(out, trial)
+        top1 = TOP1.get(trial.label, ())
+        if trial.label == "zskt":
+            run.fail("skip", "teacher has no BatchNorm layer")
+        elif trial.label == "adi" and trial.seed == 0:
+            live = run
+        elif trial.label == "adi" and trial.seed == 1:
+            write(run, 20.0, points=3)
+            run.fail("killed", "out of memory & <killed>")
+        elif top1 and top1[trial.seed] is None:
+            write(run, 20.0, points=3)
+            run.fail("method", "loss of 'G' is not finite in round 31: adv_1 | <nan>")
+        elif top1:
+            write(run, top1[trial.seed])
+            run.write_arrays("samples.npz", {
+                "images": np.full((10, 3, 8, 8), 99, np.uint8), "y": np.arange(10), "t": np.arange(10),
+            })  # fmt: skip
+            run.finish(result(trial, top1[trial.seed]))
+    assert live is not None
+    with live.lock():
+        write(live, 30.0, points=2)
+        yield
+
+
+class Cells(HTMLParser):
+    """The rows of every table of a page, as texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.words = ""
+        self._in = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._in += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in -= tag in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+        if self._in:
+            self.rows[-1][-1] += data
+
+
+class World:
+    def __init__(self, out: Path) -> None:
+        self.out, self.file = out, out / "größe_1.py"
+        self.file.write_text(GRID, encoding="utf-8")
+        self.trials = expand.remembered(load.load(self.file))
+        self.reports = out / "reports" / "größe_1"
+
+    def report(self, *more: object) -> None:
+        words = ("report", self.file, "--out", self.out, "--format", "html,md,tex,csv", *more)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.setattr(sys, "argv", ["dfkd", *map(str, words)])
+            main.main()
+        assert not ended.value.code
+
+    def files(self) -> dict[str, bytes]:
+        return {f.name: f.read_bytes() for f in self.reports.iterdir() if f.is_file()}
+
+    def text(self, name: str) -> str:
+        return (self.reports / name).read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The report from the directories, and ``mlflow``: the same bytes from there."""
+    made = World(tmp_path_factory.mktemp("store"))
+    with everything(made.out, made.trials):
+        made.report()
+        made.from_store = made.files()
+        Tracker(None, made.out, "größe_1").sync(made.trials, Dirs(made.out))
+        ledger = Ledger(Place(resolve_uri(None, made.out), made.out, "größe_1")).open()
+        ledger._new(made.trials[0])  # a run that stands there twice
+        live = next(t for t in made.trials if (t.label, t.seed) == ("adi", 0))
+        ledger.begin(live)
+        made.report("--from", "mlflow")
+        made.from_mlflow = made.files()
+    return made
+
+
+@pytest.fixture(scope="module")
+def table(world: World) -> pd.DataFrame:
+    return pd.read_csv(world.reports / "report.csv", keep_default_na=False, na_values=[""])
+
+
+def rows_of(table: pd.DataFrame, label: str) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in table[table["label"] == label].to_dict("records")]
+
+
+def one(table: pd.DataFrame, label: str) -> dict[str, Any]:
+    (row,) = rows_of(table, label)
+    return row
+
+
+def test_mlflow_gives_the_same_bytes(world):
+    assert world.from_mlflow.keys() == {
+        *("report.html", "report.md", "report.tex", "report.csv", "verdicts.csv", "comparisons.csv")
+    }
+    assert world.from_mlflow == world.from_store
+
+
+def test_means_intervals_and_counts(table):
+    # deviations 0.2, 1, 0.5, 1, sqrt 2: half = t s / sqrt n
+    three, two = 4.302653 / math.sqrt(3), 12.7062
+    wanted = {
+        "scratch": (95.2, 0.2 * three, 3, 3), "noise": (15.0, three, 3, 3), "cmi": (94.5, 0.5 * three, 3, 3),
+        "cmi again": (94.5, 0.5 * three, 3, 3), ODD: (91.0, three, 3, 3), "dfad": (81.0, two, 2, 3),
+        "one seed": (94.05, math.nan, 1, 1), "zskt": (math.nan, math.nan, 0, 3),
+        "adi": (math.nan, math.nan, 0, 3),
+    }  # fmt: skip
+    for label, want in wanted.items():
+        row = one(table, label)
+        got = (row["top1"], row["top1_half"], row["ran"], row["seeds"])
+        assert got == pytest.approx(want, rel=1e-5, nan_ok=True), label
+    # a failed seed as guessing: (80 + 10 + 82) / 3; the other missing ones never ran
+    assert one(table, "dfad")["top1_at_chance"] == pytest.approx(172 / 3)
+    assert table["top1_at_chance"].notna().sum() == 1
+    assert len(table) == 13  # eleven rows of the grid, two of them in two
+
+
+def test_two_teacher_files_and_stale_results_share_no_mean(table):
+    old, new = sorted(rows_of(table, "dfq"), key=lambda row: row["teacher_digest"])
+    assert (old["teacher_digest"], old["top1"], old["ran"], old["teacher_top1"]) == (OLD, 50.0, 1, 90.0)
+    assert (new["teacher_digest"], new["top1"], new["ran"], new["teacher_top1"]) == (NEW, 88.5, 2, 95.0)
+    stale, fresh = sorted(rows_of(table, "fast"), key=lambda row: row["top1"])
+    assert (stale["top1"], stale["ran"]) == (60.0, 1) and stale["stale"].startswith("torch was 0.1, is ")
+    assert (fresh["top1"], fresh["ran"]) == (93.5, 2) and isinstance(fresh["stale"], float)
+    for row in (old, new, stale, fresh):
+        assert row["seeds"] == 3 == row["ran"] + row["elsewhere"] and math.isnan(row["rank"])
+        assert row["reason"].endswith("under another teacher file or stale, in a row of its own")
+
+
+def test_only_whole_standing_rows_are_ranked(table):
+    ranked = {r["label"]: r["rank"] for r in table.to_dict("records") if not math.isnan(r["rank"])}
+    assert ranked == {"cmi": 1, "cmi again": 1, "one seed": 3, ODD: 4}
+
+
+def test_every_missing_seed_has_its_reason(table):
+    assert one(table, "dfad")["reason"] == (
+        "failed: loss of 'G' is not finite in round 31: adv_1 | <nan> (seed 1)"
+    )
+    assert one(table, "zskt")["reason"] == "skipped: teacher has no BatchNorm layer (seeds 0, 1, 2)"
+    assert one(table, "adi")["reason"] == (
+        "still running (seed 0); interrupted: out of memory & <killed> (seed 1); not run yet (seed 2)"
+    )
+
+
+def test_a_trial_that_stands_twice_counts_once(world, table):
+    # ten rows of three trials and one of one, cmi's under two names: 28; done 3 + 3 + 3 + 3 + 2 + 3 + 3 + 1
+    said = "21 of 28 trials done, 1 failed, 1 missing, 1 partial, 1 running, 3 skipped"
+    for name in ("report.html", "report.md", "report.tex"):
+        assert said in world.text(name)
+    assert one(table, "dfad")["seeds"] == 3  # seed 2 is in the grid twice
+
+
+def test_verdicts_and_why_there_is_none(world):
+    found = pd.read_csv(world.reports / "verdicts.csv", keep_default_na=False, na_values=[""])
+    cmi = one(found, "cmi")
+    # CMI's README: 94.84 by a teacher of 95.7
+    assert (cmi["published"], cmi["published_teacher"], cmi["verdict"]) == (94.84, 95.7, "reproduced")
+    assert cmi["gap"] == pytest.approx(-0.34) and cmi["teacher_gap"] == pytest.approx(-0.7)
+    assert cmi["ratio_gap"] == pytest.approx(100 * (94.5 / 95 - 94.84 / 95.7))
+    assert cmi["tolerance"] == pytest.approx(100 / 95 * 0.5 * 4.302653 / math.sqrt(3), rel=1e-6)
+    assert one(found, "one seed")["why"] == "not testable at n = 1"
+    assert one(found, "dfad")["why"] == "2 of 3 ran" and one(found, "zskt")["why"] == "0 of 3 ran"
+    stated = [row["why"] for row in rows_of(found, "dfq") if row["pair"] == "stated"]
+    assert stated == ["2 of 3 here", "1 of 3 here"]
+    assert one(found, ODD)["why"] == "smaller budget: 80,000 student updates, the source's 240,000"
+    assert found.loc[~found["label"].isin(["cmi", "cmi again"]), "verdict"].isna().all()
+    # and what is not there is named
+    assert set(TOP1) | {"cmi again", "zskt", "adi"} == set(found["label"]) | {"fast"}
+    nothing = "Nothing is published with the task, pair and settings of fast (cifar10: resnet34 → resnet18)"
+    for name in ("report.html", "report.md"):
+        assert nothing in world.text(name)
+
+
+def test_a_fid_cell_without_weights_says_why(world, table):
+    assert one(table, "cmi")["fid_10000_test"] == 32.0  # 30, 32, 34
+    rows = [
+        row for row in Cells(world.text("report.html")).rows if row and any("FID" in cell for cell in row)
+    ]
+    assert rows, "cmi has one, so FID is a column"
+    column = next(i for i, cell in enumerate(rows[0]) if cell.startswith("FID (n=10000, test)"))
+    text = world.text("report.md")
+    told = {}
+    for line in text.splitlines():
+        cells = line.split(" | ")
+        if line.startswith("| ") and len(cells) > column and "–" in cells[column]:  # noqa: RUF001
+            told[cells[1].split("<br>")[0]] = cells[column]
+    notes = dict(line[2:].split(" ", 1) for line in text.splitlines() if line.startswith(r"- \["))
+    reasons = {label: notes[cell.split(" ")[1]] for label, cell in told.items()}
+    assert reasons.pop("scratch") == "makes no images"
+    assert set(reasons.values()) == {NO_FID} and {"dfad", "fast", "dfq", "one seed", "noise"} <= set(reasons)
+    assert f"- KID x 1000 (n=10000, test): not available: {NO_FID}" in text
+
+
+class TestNames:
+    """A row's name, a reason and a note with every sign that some format reads as its own."""
+
+    def test_html(self, world):
+        text = world.text("report.html")
+        page = Cells(text)
+        (row,) = [r for r in page.rows if any(c.startswith("91.00 ± 2.48") for c in r) and "3" in r]
+        assert any(ODD in cell for cell in row)
+        assert "Für & <alle>" in page.words and "adv_1 | <nan>" in page.words
+        assert "<b>$x$" not in text and "<alle>" not in text and "<nan>" not in text and "<more>" not in text
+
+    def test_markdown(self, world):
+        name = r"größer_中文 &amp; 50% #1 \| &lt;b&gt;\$x\$"
+        lines = [line for line in world.text("report.md").splitlines() if line.startswith("|")]
+        (row,) = [line for line in lines if name in line and "91.00 ± 2.48" in line]
+        heads = next(line for line in lines if "| method |" in line)
+        columns = [text.replace(r"\|", "").count("|") for text in (row, heads)]
+        assert columns[0] == columns[1]
+        assert "<nan>" not in world.text("report.md") and r"adv_1 \| &lt;nan&gt;" in world.text("report.md")
+
+    def test_latex(self, world):
+        text = world.text("report.tex")
+        name = (
+            r"gr\"{o}\ss{}er\_\dfkdchar{4E2D}\dfkdchar{6587} \& 50\% \#1 \textbar{} "
+            r"\textless{}b\textgreater{}\$x\$"
+        )
+        (row,) = [
+            line for line in text.splitlines() if name in line and "91.00 \\ensuremath{\\pm} 2.48" in line
+        ]
+        assert text.isascii() and row.endswith(r"\\")
+        assert r"adv\_1 \textbar{} \textless{}nan\textgreater{}" in text
+
+    def test_csv(self, world, table):
+        assert one(table, ODD)["variant"] == ODD and one(table, ODD)["top1"] == 91.0
+        tests = pd.read_csv(world.reports / "comparisons.csv")
+        assert ODD in set(tests["row"]) | set(tests["against"])
+        # the three trials of cmi under another name are compared with nothing
+        assert one(table, "cmi again")["same_as"] == "cmi"
+        assert "cmi" in set(tests["row"]) and "cmi again" not in set(tests["row"]) | set(tests["against"])
+
+
+def test_pairs_are_of_one_teacher_file_and_none_is_stale(world):
+    found = pd.read_csv(world.reports / "comparisons.csv")
+    pairs = {(r["row"], r["against"]): r["pairs"] for r in found.to_dict("records")}
+    assert pairs["cmi", "dfq"] == 2 and pairs["cmi", "fast"] == 2 and pairs["cmi", "dfad"] == 2
+    assert pairs["fast", "dfq"] == 1  # seed 1: the others are stale or another teacher's
+    assert pairs["cmi", "adi"] == 0 and pairs["cmi", "one seed"] == 1
+    assert set(found["family"]) == {0} and found["p_holm"].isna().all()
+    assert "scratch" not in {name for pair in pairs for name in pair}
+
+
+def test_provenance_counts_each_trial_once(world):
+    text = world.text("report.md")
+    line = next(each for each in text.splitlines() if "teacher resnet34 on cifar10" in each)
+    assert f"{OLD}, 90.00 % top-1 (1 trial)" in line and f"{NEW}, 95.00 % top-1 (20 trials)" in line

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from reports.tables import latex, model, tex
+from reports.tables.findings import find
+from reports.tables.model import Head
+from tests.reports.test_golden_numbers import CURVES, KNOWN, frame_of_numbers
+from tests.reports.test_reports import trials
+
+needs_tex = [
+    pytest.mark.tex,
+    pytest.mark.skipif(
+        not shutil.which("pdflatex"), reason="no pdflatex (Debian: texlive-latex-recommended)"
+    ),
+]
+#: what a row may be called
+NAMES = [
+    "100 % of R&D_1 #2 {x} $y^2$ ~z \\backslash", "<a|b> \"quoted\" 'single' `back`", "[1] * first",
+    "größer Łódź Çağr\u0131 ñ", "αβγ → ∞ ≤ ½ \u00d7 3°", "中文 😀 и",
+    "-- --- ?` !` ''", "tab\there \x07\u200b", "Å é ő ś ī ḥ", "-5",
+]  # fmt: skip
+
+
+def test_a_wrapped_line_is_no_argument_of_the_one_before():
+    # a bracket or star after \\\\ would be read as the space to leave there, or as "no page break"
+    text = tex._stack("cpsc with a rather long row name, [drop3] and more words", 34)
+    assert re.findall(r"\\\\ (\S+)", text) == ["{}[drop3]"]
+
+
+class TestEscape:
+    @pytest.mark.parametrize(
+        ("text", "want"),
+        [
+            ("a_b", r"a\_b"),
+            ("50 % & #1 ${x}$", r"50 \% \& \#1 \$\{x\}\$"),
+            ("a\\b~c^d", r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d"),
+            ("<β>", r"\textless{}\ensuremath{\beta}\textgreater{}"),
+            ("größer", r"gr\"{o}\ss{}er"),
+            ("ï ĵ ị", r"\"{\i} \^{\j} \d{i}"),
+            ("ç ő å", r"\c{c} \H{o} \r{a}"),
+            ("Ω Α ο", r"\ensuremath{\Omega} \ensuremath{\mathrm{A}} \ensuremath{\mathrm{o}}"),  # noqa: RUF001
+            ("σς", r"\ensuremath{\sigma}\ensuremath{\varsigma}"),
+            ("1 ± 2 → 3", r"1 \ensuremath{\pm} 2 \ensuremath{\to} 3"),
+            ("中", r"\dfkdchar{4E2D}"),
+            ("😀", r"\dfkdchar{1F600}"),
+            ("ą", r"\dfkdchar{0105}"),  # an ogonek, which the oldest encoding lacks
+            ("--- ''", "-{}-{}- '{}'"),
+            ("–", r"\textendash{}"),  # noqa: RUF001
+            (" a\tb\n c ", "a b c"),
+            ("a\x07b\u200bc", "abc"),
+        ],
+    )
+    def test_by_hand(self, text, want):
+        assert latex.escape(text) == want
+
+    def test_nothing_but_ascii_is_left(self):
+        every = "".join(map(chr, range(0x20, 0x3000)))
+        assert latex.escape(every).isascii()
+
+    def test_what_is_composed_and_decomposed_is_one(self):
+        assert latex.escape("o\u0308") == latex.escape("\u00f6")
+
+    def test_a_minus_stands_before_a_number_alone(self):
+        assert tex.number("-0.60 ± 2") == r"$-$0.60 \ensuremath{\pm} 2"
+        assert tex.number("wrn-16-2, a - b") == "wrn-16-2, a - b"
+
+
+def report(names: list[str] = NAMES) -> str:
+    rows = [row for i, name in enumerate(names) for row in trials(50.0 + i, 51.0, None, variant=name)]
+    frame = pd.DataFrame([r | {"reason": "\\oops_{%"} if r["status"] == "failed" else r for r in rows])
+    return tex.document("a_b", "50 % & more", find(frame, None, ()))
+
+
+class TestDocument:
+    def test_rows_columns_and_notes(self):
+        rows = trials(90.0, 92.0, None, flops=1e12) + trials(80.0, 81.0, variant="dfad", flops=2e12)
+        rows += trials(99.0, variant="kd", reference=True, flops=1e12)
+        rows += trials(0.0, variant="zskt", status="skipped", reason="teacher has no BN")
+        text = tex.document("g", "", find(pd.DataFrame(rows), None, ()))
+        (first, *_) = text.split(r"\end{table}")
+        heads = first[first.index(r"\toprule") : first.index(r"\midrule")]
+        body = first[first.index(r"\midrule") : first.index(r"\bottomrule")].splitlines()
+        columns = len(re.findall(r"(?<!\\)&", heads)) + 1
+        assert rf"\begin{{tabular}}{{rl{'r' * (columns - 2)}}}" in first
+        lines = [line for line in body if line.endswith(r"\\")]
+        assert [len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines] == [columns, columns, columns, 3]
+        assert lines[0].startswith(r" & kd\textsuperscript{2} & 99.00 (n=1) & 1 & ")
+        assert body.index(r"\midrule", 1) == 2, "a rule below what sees real data"
+        assert lines[1].startswith(
+            r" & cpsc & 91.00 \ensuremath{\pm} 12.71\textsuperscript{3} & 2 of 3 ran\textsuperscript{1}"
+        )
+        assert lines[2].startswith(r"1 & \textbf{dfad} & \textbf{80.50 \ensuremath{\pm} 6.35}")
+        assert lines[3].endswith(
+            rf"\multicolumn{{{columns - 2}}}{{l}}{{skipped: teacher has no BN (seed 0)}} \\"
+        )
+        for note in (
+            r"\textsuperscript{1}~cpsc: failed: boom (seed 2)",
+            r"\textsuperscript{2}~reference: sees real data",
+            r"\textsuperscript{3}~cpsc: 64.00 with failure at chance",
+        ):
+            assert rf"\par\noindent {note}" in first
+
+    def test_a_long_reason_becomes_a_note(self):
+        rows = trials(0.0, variant="x", status="skipped", reason="because " * 20)
+        text = tex.document("g", "", find(pd.DataFrame(rows), None, ()))
+        assert (
+            r" & x & --\textsuperscript{1} \\" in text and r"\textsuperscript{1}~x: skipped: because" in text
+        )
+
+    def test_labels_are_unique_and_ascii(self):
+        text = tex.document("größe 1", "", find(frame_of_numbers(), CURVES, KNOWN))
+        labels = re.findall(r"\\label\{(.*?)\}", text)
+        assert len(labels) == len(set(labels)) == text.count(r"\begin{table}") and labels[0] == "tab:gr-e-1-1"
+        assert text.isascii()
+
+    def test_braces_and_environments_are_balanced(self):
+        text = report()
+        bare = re.sub(r"\\[{}\\]", "", text)
+        assert bare.count("{") == bare.count("}")
+        for name in ("table", "tabular", "minipage"):
+            assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}")
+
+    def test_a_label_in_brackets_is_no_argument(self):
+        heads, rows = [Head("row"), Head("n")], [("[1] x", "1"), ("*", "2")]
+        text = tex._table(model.Table("T", "c", heads, rows), "tab:x")
+        assert "{}[1] x & 1 \\\\\n{}* & 2 \\\\" in text
+
+    def test_long_notes_leave_the_float(self):
+        heads, rows = [Head("row")], [("x",)]
+        short, long = (tex._table(model.Table("T", "c", heads, rows, [n]), "l") for n in ("a", "a" * 2000))
+        assert short.index("minipage") < short.index(r"\end{table}") and "minipage" not in long
+        assert long.index("aaaa") > long.index(r"\end{table}")
+
+
+def compiled(folder: Path, name: str) -> tuple[str, str]:
+    """Run pdflatex twice; its log and the words of the pages, "" where no pdftotext is there."""
+    for _ in range(2):
+        done = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", name],
+            cwd=folder, capture_output=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout.decode("latin-1")[-3000:]
+    log = (folder / f"{name}.log").read_text("latin-1")
+    assert "Missing character" not in log and "Overfull" not in log and "undefined" not in log
+    if not shutil.which("pdftotext"):
+        return log, ""
+    words = subprocess.run(["pdftotext", "-layout", f"{name}.pdf", "-"], cwd=folder, capture_output=True)
+    return log, words.stdout.decode("utf-8")
+
+
+class TestCompiles:
+    pytestmark = needs_tex
+
+    def test_alone(self, tmp_path):
+        (tmp_path / "report.tex").write_text(
+            tex.document("Nümbers", "50 %", find(frame_of_numbers(), CURVES, KNOWN))
+        )
+        log, words = compiled(tmp_path, "report")
+        assert "Output written on report.pdf" in log and "Float too large" not in log
+        if words:
+            assert re.search(r"50 % of.cpsc", words) and "reproduced" in words and "U+4E2D" in words
+
+    def test_any_name(self, tmp_path):
+        (tmp_path / "report.tex").write_text(report())
+        _, words = compiled(tmp_path, "report")
+        if words:
+            plain = re.sub(r"\s+", " ", words)
+            for shown in ("100 % of R&D 1 #2 {x} $y^2$ ~z \\backslash", "[1] * first", "U+1F600"):
+                assert shown in plain or shown in plain.replace("˜", "~").replace("ˆ", "^"), shown  # noqa: RUF001
+
+    def test_in_a_paper(self, tmp_path):
+        (tmp_path / "report.tex").write_text(
+            tex.document("digits", "HEADLINE", find(frame_of_numbers(), CURVES, KNOWN))
+        )
+        (tmp_path / "paper.tex").write_text(
+            "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
+            "BEFORE table~\\ref{tab:digits-1}\n\\input{report}\nAFTER\\typeout{went on}\n\\end{document}\n"
+        )
+        log, words = compiled(tmp_path, "paper")
+        assert "went on" in log
+        if words:
+            assert "AFTER" in words and "HEADLINE" not in words and "BEFORE table 1" in words

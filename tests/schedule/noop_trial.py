@@ -1,0 +1,107 @@
+"""Stands in for `harness.trials.trial.run_trial` and the teacher job; imported by workers by its name.
+
+What a trial does is told by its settings: ``{"do": ..., "nap": seconds, "rounds": n}``. Every call leaves
+a line in ``calls.txt`` of its directory: a file survives whatever happens to the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.config import Budget, Trial
+from harness.errors import DfkdError, Diverged, Skipped
+from harness.schedule.attempt import Errand
+from harness.store.directory import Run
+from harness.tasks.catalog import RECIPES
+
+HERE = "tests.schedule.noop_trial:run_trial"
+TEACHER = "tests.schedule.noop_trial:have_teacher"
+
+
+def make(
+    seed: int = 0, *, teacher: str = "wrn16_2", cpus: int = 1, points: int = 4, **settings: Any
+) -> Trial:
+    return Trial(
+        task="digits",
+        task_version=1,
+        teacher=teacher,
+        student="wrn16_1",
+        method="noop",
+        method_version=1,
+        settings=settings,
+        recipe=RECIPES["small"],
+        teacher_seed=0,
+        budget=Budget(amount=10),
+        seed=seed,
+        label="noop",
+        points=points,
+        cpus=cpus,
+    )
+
+
+def calls(run: Run) -> list[str]:
+    path = run.path / "calls.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def run_trial(
+    trial: Trial,
+    run: Run,
+    *,
+    data_root: Path | None,
+    teachers_dir: Path,
+    device: str,
+    inception: Path | None,
+    on_point: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    run.prepare()
+    tries = len(calls(run)) + 1
+    with (run.path / "calls.txt").open("a") as file:
+        ray = sys.modules.get("ray")
+        node = ray.get_runtime_context().get_node_id() if ray and ray.is_initialized() else ""
+        file.write(f"{os.getpid()} {node} {device} {os.environ.get('OMP_NUM_THREADS', '')}\n")
+    do = trial.settings.get("do", "")
+    if do == "diverge":
+        raise Diverged("loss of 'G' is not finite in round 3: bn")
+    if do == "bug":
+        raise KeyError("no such thing")
+    if do == "skip":
+        raise Skipped("the teacher has no BatchNorm")
+    if do == "disk":
+        raise OSError(28, "No space left on device")
+    if do == "missing data":
+        raise DfkdError(f"cifar10 is not in {data_root}")
+    if do == "ctrl-c":
+        raise KeyboardInterrupt
+    if do == "die" or (do == "die once" and tries == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    checkpoint = run.path / "checkpoint" / "at.json"
+    start = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
+    run.cut(start)
+    for point in range(start + 1, trial.points + 1):
+        time.sleep(trial.settings.get("nap", 0.0))
+        row = {"point": point, "top1": 10.0 * point}
+        run.append(row)
+        on_point(row)
+        if trial.settings.get("nap"):
+            checkpoint.parent.mkdir(exist_ok=True)
+            checkpoint.write_text(str(point))
+    result = {"id": trial.id, "metrics": {"top1": 90.0, "start": float(start)}, "warnings": []}
+    run.finish(result)
+    return result
+
+
+def have_teacher(errand: Errand, trial: Trial) -> str:
+    """One line in ``<teachers_dir>/trained.txt`` for each job; a net called lenet5 has no teacher."""
+    if trial.teacher == "lenet5":
+        raise DfkdError("teacher lenet5 on digits: accuracy 10.00 is not the recorded 99.00")
+    with (errand.teachers_dir / "trained.txt").open("a") as file:
+        file.write(f"{trial.teacher} {os.getpid()}\n")
+    return "top1 99.00, trained in 1 s"

@@ -1,0 +1,456 @@
+"""MLflow is a view: equal to the directories after a sync, whatever was killed, doubled, late or long."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from harness.config import Budget, Trial
+from harness.errors import DfkdError
+from harness.store import mlflow_record
+from harness.store.directory import Dirs, Run
+from harness.store.frame import curves, frame
+from harness.store.mlflow_place import Place, resolve_uri
+from harness.store.mlflow_runs import Ledger, MLflow
+from harness.store.mlflow_tracker import Tracker, needs_sync
+from harness.tasks.catalog import RECIPES
+
+LONG = "mode collapse in class “7”: " + "x" * 9000 + "\n\0end"
+
+
+def make(seed: int = 0, **change: Any) -> Trial:
+    fields: dict[str, Any] = {
+        "task": "digits", "task_version": 1, "teacher": "wrn16_2", "student": "wrn16_1", "method": "no_such",
+        "method_version": 1, "settings": {"beta": 1.0, "cfe_layers": "full"}, "recipe": RECIPES["small"],
+        "teacher_seed": 0, "budget": Budget(amount=10), "seed": seed, "label": "cpsc - bn",
+    }  # fmt: skip
+    return Trial(**(fields | change))
+
+
+def row(point: int, **more: float) -> dict[str, Any]:
+    base = {"point": point, "round": 2 * point, "student_updates": 4 * point, "flops": 1.1e17 / 3 * point}
+    return base | {"seconds": 0.1 * point, "top1": 100 / 7 * point, "agreement": 10.5} | more
+
+
+def result(trial: Trial, **more: Any) -> dict[str, Any]:
+    return {
+        "id": trial.id,
+        "metrics": {"top1": 100 / 3, "agreement": 1, "fd.é~": 2 / 3, "kid_100_test": -1e-300} | more,
+        "unavailable": {"fid_100_test": "no weights: " + LONG},
+        "warnings": [LONG, "second"],
+        "spend": {"rounds": 20, "student_updates": 2**40 + 1, "flops": 1.23456789012345678e18},
+        "cost": {"seconds": 0.1 + 0.2, "seconds_total": 7.0, "peak_memory_mb": None},
+        "provenance": {"teacher_digest": "ab" * 32, "teacher_top1": 98.7, "threads": 2, "torch": "2.9",
+                       "python": "3.11", "machine": "x86_64, 2 cores", "commit": "", "device": "cpu"},
+    }  # fmt: skip
+
+
+def write(out: Path, trial: Trial, points: int, finish: bool = True, **more: Any) -> Run:
+    run = Run(out, trial)
+    with run.lock():
+        run.prepare()
+        run.cut(0)
+        for point in range(1, points + 1):
+            run.append(row(point, **{"G/bn": 1 / point, "S/L_{SCL}": math.nan, "S/inf": math.inf}))
+        if finish:
+            run.write_arrays("samples.npz", {"images": np.full((2, 1, 2, 2), 7, np.uint8)})
+            run.write_arrays("predictions.npz", {"y": np.arange(3, dtype=np.uint8), "s": np.eye(3)[0]})
+            run.finish(result(trial, **more))
+    return run
+
+
+def assert_equal(trials: list[Trial], out: Path, experiment: str) -> None:
+    dirs, view = Dirs(out), MLflow(resolve_uri(None, out), experiment)
+    pd.testing.assert_frame_equal(frame(trials, dirs), frame(trials, view), check_exact=True)
+    pd.testing.assert_frame_equal(curves(trials, dirs), curves(trials, view), check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a fresh database and one empty experiment; making it takes seconds."""
+    out = tmp_path_factory.mktemp("store with space")
+    Ledger(Place(resolve_uri(None, out), out, "grid")).open()
+    return out
+
+
+@pytest.fixture
+def out(base: Path, tmp_path: Path) -> Path:
+    """The same, for one test alone; its artifacts go where the database was made."""
+    copy = tmp_path / "out"
+    copy.mkdir()
+    for name in ("mlflow.db", "tracking.json"):
+        shutil.copy(base / name, copy / name)
+    known = json.loads((copy / "tracking.json").read_text())
+    (copy / "tracking.json").write_text(
+        json.dumps({k.replace(str(base), str(copy)): v for k, v in known.items()})
+    )
+    return copy
+
+
+def recorded(out: Path) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(resolve_uri(None, out))
+    found = client.get_experiment_by_name("grid")
+    return list(client.search_runs([found.experiment_id]))
+
+
+def sync(out: Path, trials: list[Trial]) -> tuple[int, int, int, int]:
+    done = Tracker(None, out, "grid").sync(trials, Dirs(out))
+    return done.created, done.completed, done.removed, done.unchanged
+
+
+# --- the record, without MLflow -----------------------------------------------------------------
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+@example("a//b")
+@example("/a")
+@example("..")
+@example("fid:41")
+@example("final/x")
+def test_any_name_survives_as_a_key(name: str) -> None:
+    key = mlflow_record.curve_key(name)
+    assert mlflow_record.unquote(key) == name
+    assert set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-. :/")
+    assert (
+        mlflow_record.is_curve(key)
+        and os.path.normpath(key or "x") == (key or "x")
+        and not key.startswith("/")
+    )
+
+
+@given(st.text(max_size=9001))
+def test_any_text_survives_in_short_tags(text: str) -> None:
+    tags = mlflow_record.split("warnings", text)
+    assert mlflow_record.join("warnings", tags) == text and max(map(len, tags.values())) <= 5000
+
+
+def test_the_last_value_of_a_step_counts() -> None:
+    assert mlflow_record.latest([(5, 1, 0.25), (3, 1, 0.75), (3, 2, 9.0)]) == {1: 0.25, 2: 9.0}
+
+
+def test_passwords_are_shown_to_nobody(tmp_path: Path) -> None:
+    place = Place("postgresql://me:se:cret@db/x", tmp_path, "grid")
+    place.remember("1")
+    assert "cret" not in (tmp_path / "tracking.json").read_text()
+
+
+@pytest.mark.parametrize("uri", ["file:/tmp/runs", "./mlruns", "ftp://x", ""])
+def test_a_place_that_mlflow_cannot_use_is_one_clear_line(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(DfkdError, match=r"tracking URI .* is none of sqlite, .*http"):
+        Tracker(uri, tmp_path, "grid")
+
+
+def test_importing_the_store_loads_no_mlflow() -> None:
+    code = "import sys, harness.store.mlflow_tracker; print({'mlflow', 'torch', 'pandas'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+# --- frames ---------------------------------------------------------------------------------------
+
+
+def test_a_frame_holds_what_the_directory_says(tmp_path: Path) -> None:
+    trials = [make(s) for s in range(5)]
+    for t, points in zip(trials[:2], (20, 1), strict=True):
+        write(tmp_path, t, points)
+    write(tmp_path, trials[2], 3, finish=False).fail("method", "loss is not finite")
+    write(tmp_path, trials[3], 3, finish=False)
+    got = frame(trials, Dirs(tmp_path), stale=lambda t, p: f"{t.seed} {p['torch']}")
+    assert got["status"].tolist() == ["done", "done", "failed", "partial", "missing"]
+    assert got["reason"].tolist() == ["", "", "loss is not finite", "", ""]
+    assert got["stale"].tolist() == ["0 2.9", "1 2.9", "", "", ""]
+    one = got.iloc[0]
+    # top1 is 100 / 7 * 1..20: tail = mean of 19 and 20, mean 10.5, variance of 1..20 is 35
+    want = {"top1_tail": 19.5, "top1_mean": 10.5, "top1_std": math.sqrt(35), "top1_oracle": 20}
+    for name, value in want.items():
+        assert one[name] == pytest.approx(100 / 7 * value, rel=1e-12)
+    assert one["top1"] == 100 / 3 and one["student_updates"] == 2**40 + 1 and one["threads"] == 2.0
+    assert math.isnan(one["peak_memory_mb"]) and math.isnan(one["fid_100_test"])
+    assert json.loads(one["unavailable"]).keys() == {"fid_100_test"}
+    assert one["budget"] == "10:rounds" and json.loads(one["settings"])["beta"] == 1.0
+    assert math.isnan(got.iloc[1]["top1_std"]) and got.iloc[1]["top1_tail"] == 100 / 7
+    assert got.iloc[2:][["top1", "top1_mean", "rounds", "seconds"]].isna().all(axis=None)
+    numeric = got.drop(columns=["seed", "teacher_seed", "reference", "control"]).select_dtypes("number")
+    assert set(numeric.dtypes) == {np.dtype("float64")} and not got["reference"].any()
+    table = curves(trials, Dirs(tmp_path))
+    assert table.groupby("seed")["point"].max().to_dict() == {0: 20, 1: 1, 2: 3, 3: 3}
+    assert table.columns.tolist()[:4] == ["id", "variant", "seed", "point"]
+    assert table["G/bn"].tolist()[:2] == [1.0, 0.5]
+
+
+def test_a_metric_that_a_grid_asks_for_and_a_trial_lacks_has_a_reason(tmp_path: Path) -> None:
+    trials = [make(s) for s in range(2)]
+    write(tmp_path, trials[0], 2)
+    got = frame(trials, Dirs(tmp_path), asked=("corruption", "fid", "top1"))
+    told = json.loads(got["unavailable"][0])
+    assert told.keys() == {"corruption", "fid_100_test"} and "`dfkd measure`" in told["corruption"]
+    assert math.isnan(got["corruption"][0]) and got["unavailable"][1] == ""
+
+
+def test_frames_of_nothing_have_their_columns(tmp_path: Path) -> None:
+    for trials in ([], [make()]):
+        assert {"id", "status", "top1_tail", "commit", "stale"} <= set(frame(trials, Dirs(tmp_path)).columns)
+        assert curves(trials, Dirs(tmp_path)).empty
+
+
+# --- the view -------------------------------------------------------------------------------------
+
+
+def test_sync_gives_equal_frames_and_then_has_nothing_to_do(out: Path) -> None:
+    trials, dirs = [make(s) for s in range(6)], Dirs(out)
+    write(out, trials[0], 12)
+    write(out, trials[1], 3, finish=False).fail("method", LONG, "detail")
+    Run(out, trials[2]).fail("skip", "no BatchNorm")
+    write(out, trials[3], 2, finish=False)
+    Run(out, trials[4]).fail("infra", "node lost")
+    assert needs_sync(trials, dirs, None, "grid")
+    assert sync(out, trials) == (5, 0, 0, 0)  # nobody ran the last
+    assert_equal(trials, out, "grid")
+    statuses = {r.data.tags["trial_id"]: r.info.status for r in recorded(out)}
+    assert [statuses.get(t.id) for t in trials] == ["FINISHED", "FAILED", "FAILED", "KILLED", "KILLED", None]
+    assert not needs_sync(trials, dirs, None, "grid") and sync(out, trials) == (0, 0, 0, 5)
+    view = MLflow(resolve_uri(None, out), "grid")
+    arrays = view.samples(trials[0].id)
+    assert arrays is not None and arrays["images"].tolist() == dirs.samples(trials[0].id)["images"].tolist()  # type: ignore[index]
+    assert view.samples(trials[1].id) is None and view.samples("x") is None
+    told, seen = dirs.predictions(trials[0].id), view.predictions(trials[0].id)
+    assert told and seen and all((told[k] == seen[k]).all() and told[k].dtype == seen[k].dtype for k in "ys")
+    assert view.predictions(trials[1].id) is None and view.predictions("x") is None
+    assert view.result(trials[0])["warnings"] == [LONG, "second"]  # type: ignore[index]
+    assert view.curve(trials[0], ["top1"])[1] == {"point": 2, "top1": 100 / 7 * 2}
+    Run(out, trials[0]).finish(result(trials[0], fd_teacher=0.5))  # measured again
+    write(out, trials[3], 4)  # and this one was resumed
+    assert needs_sync(trials, dirs, None, "grid") and sync(out, trials) == (0, 2, 0, 3)
+    assert_equal(trials, out, "grid")
+    assert len(recorded(out)) == 5
+
+
+class Asked(Counter[str]):
+    """Counts what MLflow is asked for; a request for a history or an artifact is one for one run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        import mlflow
+        from mlflow import artifacts
+
+        calls = {"search_runs", "get_run", "get_metric_history", "list_artifacts", "download_artifacts"}
+        for home in (mlflow.MlflowClient, artifacts):
+            for name in sorted(calls & vars(home).keys()):
+                monkeypatch.setattr(home, name, self._counted(name, getattr(home, name)))
+
+    def _counted(self, name: str, call: Any) -> Any:
+        def counted(*args: Any, **more: Any) -> Any:
+            self[name] += 1
+            return call(*args, **more)
+
+        return counted
+
+
+def test_scalars_come_in_pages_and_a_curve_is_one_file(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials, dirs = [make(s) for s in range(5)], Dirs(out)
+    for points, trial in enumerate(trials[:4], 1):
+        write(out, trial, points)
+    write(out, trials[4], 2, finish=False)
+    sync(out, trials)
+    want = frame(trials, dirs), curves(trials, dirs)
+    asked, view = Asked(monkeypatch), MLflow(resolve_uri(None, out), "grid")
+    monkeypatch.setattr("harness.store.mlflow_runs._PAGE", 2)
+    pd.testing.assert_frame_equal(frame(trials, view), want[0], check_exact=True)
+    assert asked == {"search_runs": 3}  # five runs, two a page: nothing is asked of a single run
+    pd.testing.assert_frame_equal(curves(trials, view), want[1], check_exact=True)
+    assert asked == {"search_runs": 3, "list_artifacts": 5, "download_artifacts": 5}
+
+
+def test_histories_tell_the_curve_of_a_run_that_goes_on_or_lost_its_artifacts(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, live, dirs = make(0), make(1), Dirs(out)
+    for trial in (lost, live):
+        write(out, trial, 3)
+    sync(out, [lost, live])
+    for run in recorded(out):
+        folder = Path(run.info.artifact_uri.removeprefix("file://").replace("%20", " "))
+        if run.data.tags["trial_id"] == lost.id:
+            shutil.rmtree(folder)
+    Ledger(Place(resolve_uri(None, out), out, "grid")).open().begin(
+        live
+    )  # runs again: its file is yesterday's
+    asked, view = Asked(monkeypatch), MLflow(resolve_uri(None, out), "grid")
+    pd.testing.assert_frame_equal(curves([lost, live], view), curves([lost, live], dirs), check_exact=True)
+    columns = len(row(1)) - 1 + 3
+    assert asked["get_metric_history"] == 2 * columns and not asked["download_artifacts"]
+    asked.clear()
+    assert view.curve(live, ["top1"]) == dirs.curve(live, ["top1"])
+    assert asked == {"get_metric_history": 1}
+
+
+def test_a_tracked_trial_needs_no_sync(out: Path) -> None:
+    trial, dirs = make(), Dirs(out)
+    tracker = Tracker(None, out, "grid")
+    tracker.open()
+    tracker.start(trial)
+    for point in range(1, 4):
+        tracker.point(trial, row(point))
+    run = write(out, trial, 3)
+    tracker.end(trial, "FINISHED")
+    tracker.close()
+    assert not tracker.failed and not needs_sync([trial], dirs, None, "grid")
+    assert json.loads((run.path / "synced.json").read_text())
+    assert_equal([trial], out, "grid")
+    [found] = recorded(out)
+    assert found.info.status == "FINISHED" and found.info.run_name == trial.cell
+    assert found.data.params["settings/beta"] == "1.0" and found.data.params["budget"] == "10:rounds"
+    (out / "mlflow.db").unlink()
+    assert needs_sync([trial], dirs, None, "grid")
+
+
+def test_a_resumed_trial_keeps_its_run_and_its_last_values(out: Path) -> None:
+    trial = make()
+    for attempt in (1, 2):
+        tracker = Tracker(None, out, "grid")
+        tracker.open()
+        tracker.start(trial)
+        for point in range(1, 6):
+            tracker.point(trial, row(point, seconds=100.0 * attempt + point))
+        if attempt == 1:
+            write(out, trial, 2, finish=False)  # killed: three points were never on disk
+        else:
+            assert Run(out, trial).cut(2) == 2
+            with Run(out, trial).lock():
+                for point in range(3, 6):
+                    Run(out, trial).append(row(point, seconds=7.0))
+                Run(out, trial).finish(result(trial))
+        tracker.end(trial, "KILLED")
+        tracker.close()
+        assert_equal([trial], out, "grid")
+    [found] = recorded(out)
+    assert found.info.status == "FINISHED"
+    assert curves([trial], MLflow(resolve_uri(None, out), "grid"))["seconds"].tolist() == [0.1, 0.2, 7, 7, 7]
+
+
+def test_a_clock_that_was_set_back_does_not_bring_old_values_to_life(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, now = make(), time.time()
+    write(out, trial, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now + 3600)
+        sync(out, [trial])
+    Run(out, trial).finish(result(trial, top1=1.0))
+    sync(out, [trial])
+    assert frame([trial], MLflow(resolve_uri(None, out), "grid"))["top1"].tolist() == [1.0]
+    assert_equal([trial], out, "grid")
+
+
+def test_sync_ends_zombies_removes_doubles_and_leaves_the_living_alone(out: Path) -> None:
+    dead, live, gone = make(0), make(1), make(2)
+    ledger = Ledger(Place(resolve_uri(None, out), out, "grid")).open()
+    write(out, dead, 2)
+    for trial in (dead, live, gone):
+        ledger.begin(trial)
+    ledger._new(dead)
+    Run(out, gone).path.mkdir(parents=True)
+    with Run(out, live).lock():
+        assert not needs_sync([live], Dirs(out), None, "grid")
+        assert sync(out, [dead]) == (0, 1, 1, 0)  # the others may be another grid's
+        status = {r.data.tags["trial_id"]: r.info.status for r in recorded(out)}
+        assert status == {dead.id: "FINISHED", live.id: "RUNNING", gone.id: "KILLED"}
+        assert MLflow(resolve_uri(None, out), "grid").status(live) == Dirs(out).status(live) == "running"
+    assert sync(out, [dead, live])[3] == 1
+    assert {r.info.status for r in recorded(out)} == {"FINISHED", "KILLED"}
+    assert len(recorded(out)) == 3
+
+
+def test_a_trial_run_again_forgets_its_failure(out: Path) -> None:
+    trial = make()
+    write(out, trial, 2, finish=False).fail("method", LONG)
+    sync(out, [trial])
+    before = recorded(out)[0].info.run_id
+    write(out, trial, 2)
+    sync(out, [trial])
+    assert MLflow(resolve_uri(None, out), "grid").failure(trial) is None
+    assert_equal([trial], out, "grid")
+    assert [r.info.run_id for r in recorded(out)] == [before]
+
+
+def test_a_person_may_add_tags(out: Path) -> None:
+    from mlflow import MlflowClient
+
+    trial = make()
+    write(out, trial, 1, finish=False)
+    sync(out, [trial])
+    MlflowClient(resolve_uri(None, out)).set_tag(recorded(out)[0].info.run_id, "mine", "good")
+    write(out, trial, 1)
+    sync(out, [trial])
+    assert recorded(out)[0].data.tags["mine"] == "good"
+
+
+def test_close_ends_what_was_left_running(out: Path) -> None:
+    trial = make()
+    tracker = Tracker(None, out, "grid")
+    tracker.open()
+    tracker.start(trial)
+    tracker.close()
+    assert [r.info.status for r in recorded(out)] == ["KILLED"]
+
+
+def test_an_unreachable_server_is_one_line_and_no_delay(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri, trial = "http://127.0.0.1:9", make()
+    tracker = Tracker(uri, tmp_path, "grid")
+    before = time.monotonic()
+    tracker.open()
+    tracker.start(trial)
+    write(tmp_path, trial, 1)
+    tracker.end(trial, "FINISHED")
+    assert time.monotonic() - before < 0.5
+    tracker.close()
+    tracker.point(trial, row(1))
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"MLflow at {uri} is unreachable: ")
+    assert lines[0].endswith("trials go on, run `dfkd sync` later")
+    assert needs_sync([trial], Dirs(tmp_path), uri, "grid")
+    for act in (lambda: tracker.sync([trial], Dirs(tmp_path)), lambda: frame([trial], MLflow(uri, "grid"))):
+        with pytest.raises(DfkdError, match="is unreachable"):
+            act()
+
+
+def test_a_server_that_hangs_is_left_after_the_wait(
+    out: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "open", lambda self: time.sleep(1))
+    tracker = Tracker(None, out, "grid")
+    tracker.open()
+    tracker.close(wait=0.05)
+    assert "not done after 0.05 s" in capfd.readouterr().err
+
+
+def test_reading_from_nowhere_is_one_clear_line(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(DfkdError, match=r"no MLflow database .*absent\.db"):
+        frame([make()], MLflow(f"sqlite:///{tmp_path}/absent.db", "grid"))
+    with pytest.raises(DfkdError, match="has no experiment 'other'"):
+        frame([make()], MLflow(resolve_uri(None, out), "other"))
+
+
+def test_a_database_killed_while_it_was_made_does_no_harm(base: Path, tmp_path: Path) -> None:
+    (tmp_path / ".mlflow.db.tmp").write_bytes(b"half a database")
+    (tmp_path / ".mlflow.db.tmp-journal").write_bytes(b"half a journal")
+    Ledger(Place(resolve_uri(None, tmp_path), tmp_path, "grid")).open()
+    assert (tmp_path / "mlflow.db").exists() and not list(tmp_path.glob(".*"))

@@ -1,0 +1,400 @@
+"""Published results: what a folder of them holds, that its report comes out again, that its trials do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.cli import choose
+from harness.config import Grid
+from harness.grids import expand, load, override
+from harness.store import published
+from harness.store.directory import Dirs, Run
+from harness.store.frame import curves, frame
+from harness.store.stale import Staleness
+from tests.build import finish
+
+pytestmark = pytest.mark.xdist_group("archive")  # one world for all
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+GRID = """
+from harness.config import Budget, Grid
+GRID = Grid(
+    tasks=("cifar10",), pairs=(("resnet34", "resnet18"),), seeds=(0, 1), budget=Budget(amount=5000,
+    unit="student_updates"), variants={"cpsc": ("cpsc", {}), "no CFE": ("cpsc", {"cfe_layers": "none"}),
+    "adi": ("adi", {}), "dfq": ("dfq", {})}, contrasts={"no CFE": "cpsc"}, note="How they were found.",
+)
+"""
+Dfkd = Callable[..., tuple[int, str, str]]
+
+
+@dataclass
+class World:
+    """A grid's file, its store, and the folder that `dfkd publish` made of it."""
+
+    file: Path
+    out: Path
+    folder: Path
+    grid: Grid
+
+    @property
+    def ids(self) -> dict[tuple[str, int], str]:
+        return {(t.label, t.seed): t.id for t in expand.trials_of(self.grid)}
+
+    def write(self, to: Path, out: Path | None = None) -> published.Archive:
+        """The archive alone, of a store like this one's."""
+        to.mkdir(parents=True, exist_ok=True)
+        stale = Staleness(self.out / "teachers")
+        data = published.pack(
+            self.grid, expand.trials_of(self.grid), Dirs(out or self.out), stale, "dfkd run mine.py"
+        )
+        (to / published.NAME).write_bytes(data)
+        return published.Archive(to)
+
+    def copy(self, to: Path) -> Path:
+        """The store again, to be changed."""
+        shutil.copytree(self.out, to)
+        return to
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Four finished trials, one that failed, one skipped, one killed, and one that waits (dfq, seed 1)."""
+    root = tmp_path_factory.mktemp("world")
+    (root / "mine.py").write_text(GRID)
+    grid, out = load.load(root / "mine.py"), root / "runs"
+    trials = {(t.label, t.seed): t for t in expand.trials_of(grid)}
+    finish(out, [t for t in trials.values() if t.label in ("cpsc", "no CFE")], images=700, side=8)
+    for (row, seed), kind in {("adi", 0): "method", ("adi", 1): "skip", ("dfq", 0): "killed"}.items():
+        failed = Run(out, trials[row, seed])
+        failed.fail(kind, "loss of 'G' is not finite", f"Traceback of {root}/secret.py")
+    words = ["publish", root / "mine.py", "--out", out, "--to", root / "p" / "mine"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from harness.cli.main import main; main()", *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "8 trials" in done.stdout
+    return World(root / "mine.py", out, root / "p" / "mine", grid)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_published_folder_says_what_the_store_says(world: World) -> None:
+    kept, dirs, trials = published.Archive(world.folder), Dirs(world.out), expand.trials_of(world.grid)
+    assert kept.trials == trials
+    assert kept.grid == world.grid.model_copy(update={"name": "mine"})
+    ended = [t for t in trials if t.label != "dfq"]
+    pd.testing.assert_frame_equal(frame(ended, kept), frame(ended, dirs))
+    pd.testing.assert_frame_equal(curves(ended, kept), curves(ended, dirs))
+    states = {(t.label, t.seed): kept.status(t) for t in kept.trials}
+    assert (states["adi", 0], states["adi", 1]) == ("failed", "skipped")
+    assert (states["dfq", 0], states["dfq", 1]) == ("missing", "missing")  # a kill is no result
+    tidy = pd.read_csv(kept.folder / "trials.csv")
+    assert list(tidy["id"]) == [t.id for t in trials]
+    assert tidy["status"].tolist().count("done") == 4
+
+
+def test_a_grid_goes_on_from_what_is_published(world: World, tmp_path: Path, dfkd: Dfkd) -> None:
+    code, said, _ = dfkd("merge", world.folder, "--out", tmp_path / "runs")
+    assert code == 0
+    assert "6 trials copied" in said
+    dirs, ended = Dirs(tmp_path / "runs"), [t for t in expand.trials_of(world.grid) if t.label != "dfq"]
+    pd.testing.assert_frame_equal(frame(ended, dirs), frame(ended, Dirs(world.out)))
+    pd.testing.assert_frame_equal(curves(ended, dirs), curves(ended, Dirs(world.out)))
+    assert [dirs.status(t) for t in expand.trials_of(world.grid) if t.label == "dfq"] == [
+        "missing",
+        "missing",
+    ]
+    again = world.write(tmp_path / "again", tmp_path / "runs").file.read_bytes()
+    assert again == (world.folder / published.NAME).read_bytes()  # publishes as it was published
+    code, said, _ = dfkd("merge", world.folder, "--out", tmp_path / "runs")
+    assert "0 trials copied" in said
+    assert "4 there already" in said
+    assert f"of {world.folder.resolve()}: it is failed" in said  # not the folder it was unpacked in
+
+
+def test_what_is_published_and_damaged_is_not_merged(world: World, tmp_path: Path, dfkd: Dfkd) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / published.NAME).write_bytes((world.folder / published.NAME).read_bytes()[:-500])
+    code, _, told = dfkd("merge", world.folder, tmp_path / "bad", "--out", tmp_path / "runs")
+    assert code == 2
+    assert "bad/trials.zip cannot be read" in told
+    assert not (tmp_path / "runs").exists()
+
+
+def test_images_are_kept_of_the_first_seed_and_thinned(world: World) -> None:
+    kept, first, second = published.Archive(world.folder), world.ids["cpsc", 0], world.ids["cpsc", 1]
+    whole, thin = Dirs(world.out).samples(first), kept.samples(first)
+    assert whole and thin
+    assert len(whole["y"]) == 700
+    assert np.bincount(thin["y"]).tolist() == [published.PER_CLASS] * 10
+    at = np.sort(np.concatenate([np.flatnonzero(whole["y"] == k)[:30] for k in range(10)]))
+    for name in ("images", "y", "t", "s", "h"):
+        assert np.array_equal(thin[name], whole[name][at])
+    assert kept.samples(second) is None
+    one, other = kept.predictions(second), Dirs(world.out).predictions(second)
+    assert one and other
+    assert np.array_equal(one["s"], other["s"])
+
+
+def test_the_report_comes_out_again_from_the_folder_alone(dfkd: Dfkd, world: World, tmp_path: Path) -> None:
+    alone = tmp_path / "elsewhere" / "mine"
+    shutil.copytree(world.folder, alone)
+    before = files(alone)
+    assert any(name.startswith("figures/differences") for name in before)
+    code, _, error = dfkd("report", alone, "--out", tmp_path / "again", "--format", "md,csv")
+    assert code == 0, error
+    after = files(tmp_path / "again" / "reports" / "mine")
+    assert {name: data for name, data in before.items() if not name.startswith("trials.")} == after
+    text = after["report.md"].decode()
+    for said in ("dfkd run", "mine.py", "How they were found.", "4 of 8 trials done"):
+        assert said in text
+
+
+def test_publishing_a_folder_again_mends_its_report(dfkd: Dfkd, world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(world.folder, folder)
+    (folder / "report.md").write_text("something else")
+    (folder / "figures" / "of-an-older-report.svg").write_text("<svg/>")
+    anew = f"dfkd: {folder} is published: its report is written anew of all its trials and in its place, with"
+    for more in (["--to", tmp_path / "other"], ["--to", folder, "--methods", "cpsc"]):
+        assert dfkd("publish", folder, *more)[::2] == (2, f"{anew} --to {folder}\n")
+    assert dfkd("publish", folder, "--to", folder)[0] == 0
+    assert files(folder) == files(world.folder)
+
+
+def test_the_same_trials_are_the_same_bytes_and_name_no_folder(world: World, tmp_path: Path) -> None:
+    one, two = world.write(tmp_path / "a"), world.write(tmp_path / "b")
+    assert one.file.read_bytes() == two.file.read_bytes()
+    with zipfile.ZipFile(one.file) as file:
+        inside = b"".join(file.read(name) for name in file.namelist())
+    assert str(world.out.parent).encode() not in inside
+    assert b"not finite" in inside
+
+
+def test_what_cannot_be_published(dfkd: Dfkd, world: World, tmp_path: Path) -> None:
+    to, empty = tmp_path / "p", tmp_path / "empty"
+    code, _, error = dfkd("publish", world.file, "--out", empty, "--to", to)
+    assert (code, error) == (2, f"dfkd: none of 8 trials has ended under {empty}: nothing to publish\n")
+    run = Run(tmp_path / "runs", expand.trials_of(world.grid)[0])
+    with run.lock():
+        run.prepare()
+        code, _, error = dfkd("publish", world.file, "--out", tmp_path / "runs", "--to", to)
+    assert (code, error) == (2, f"dfkd: trial {run.id} is running: publish when it has ended\n")
+    assert not to.exists()
+
+
+def test_a_folder_of_other_things_stays_as_it_is(dfkd: Dfkd, world: World, tmp_path: Path) -> None:
+    (tmp_path / "p" / "figures").mkdir(parents=True)
+    (tmp_path / "p" / "figures" / "logo.svg").write_text("<svg/>")
+    (tmp_path / "file").write_text("text")
+    for name in ("p", "file"):
+        code, _, error = dfkd("publish", world.file, "--out", world.out, "--to", tmp_path / name)
+        said = f"--to {tmp_path / name}: something else is there; name a new folder, or published results"
+        assert (code, error) == (2, f"dfkd: {said}\n")
+    assert files(tmp_path) == {"p/figures/logo.svg": b"<svg/>", "file": b"text"}
+
+
+def test_finished_trials_are_never_lost_and_a_failure_changes_nothing(
+    dfkd: Dfkd, world: World, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "p" / "mine", world.copy(tmp_path / "runs")
+    shutil.copytree(world.folder, folder)
+    where = ("--out", out, "--to", folder)
+    (out / "trials" / world.ids["cpsc", 1] / "predictions.npz").write_bytes(b"PK no more")
+    code, _, error = dfkd("publish", world.file, *where)
+    assert code == 2
+    assert "predictions.npz" in error and error.count("\n") == 1
+    assert files(folder) == files(world.folder)
+    shutil.rmtree(out / "trials" / world.ids["cpsc", 1])
+    code, _, error = dfkd("publish", world.file, *where)
+    assert code == 2
+    assert "1 of the finished trials that are published there would be lost" in error
+    assert files(folder) == files(world.folder)
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["mine"]
+
+
+def test_what_was_stale_stays_apart(world: World, tmp_path: Path) -> None:
+    out = world.copy(tmp_path / "runs")
+    file = out / "trials" / world.ids["cpsc", 1] / "result.json"
+    told = json.loads(file.read_text())
+    told["provenance"]["torch"] = "1.0.0"
+    file.write_text(json.dumps(told))
+    kept = world.write(tmp_path / "mine", out)
+    trials = {(t.label, t.seed): t for t in kept.trials}
+    assert kept.stale(trials["cpsc", 1], {}).startswith("torch was 1.0.0, is ")
+    assert kept.stale(trials["cpsc", 0], {}) == ""
+
+
+def test_images_are_of_the_first_seed_that_has_any(world: World, tmp_path: Path) -> None:
+    out = world.copy(tmp_path / "runs")
+    (out / "trials" / world.ids["cpsc", 0] / "samples.npz").unlink()
+    kept = world.write(tmp_path / "mine", out)
+    assert kept.samples(world.ids["cpsc", 0]) is None
+    assert kept.samples(world.ids["cpsc", 1]) is not None
+
+
+def test_the_command_names_no_folder_of_this_machine(world: World, tmp_path: Path) -> None:
+    assert published.Archive(world.folder).command == "dfkd run mine.py"
+    assert choose.choose(str(world.file), seeds="0", methods="no CFE").command == (
+        "dfkd run mine.py --methods 'no CFE' --seeds 0"
+    )
+    own = Path(override.__file__).parents[2] / "benchmarks" / "digits.py"
+    assert choose.choose(str(own)).command == choose.choose("digits").command == "dfkd run digits"
+
+
+def test_trials_of_another_version_are_not_run(
+    dfkd: Dfkd, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import registry
+
+    monkeypatch.setattr(registry.methods.get("cpsc"), "VERSION", 99)
+    code, _, error = dfkd("run", world.folder, "--out", world.out)
+    assert code == 2
+    assert error.endswith("of version 1 of cpsc; here is version 99\n")
+    assert dfkd("rerun", world.folder, "--out", world.out)[0] == 2
+
+
+@pytest.mark.parametrize(
+    "damage", ["zip", "bytes", "json", "version", "no grid", "empty grid", "trials", "no trials", "result"]
+)
+def test_a_damaged_folder_is_told_in_one_line(dfkd: Dfkd, world: World, tmp_path: Path, damage: str) -> None:
+    file = world.write(tmp_path / "mine").file
+    with zipfile.ZipFile(file) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+        offset = old.getinfo("trials.jsonl").header_offset
+    about = json.loads(members["grid.json"])
+    about["grid"]["wings"] = 2
+    result = next(name for name in members if name.endswith("result.json"))
+    members |= {
+        "json": {"grid.json": b"{"}, "version": {"grid.json": json.dumps(about).encode()},
+        "empty grid": {"grid.json": b"{}"}, "trials": {"trials.jsonl": b"{\n"}, "result": {result: b"{}"},
+    }.get(damage, {})  # fmt: skip
+    members.pop({"no grid": "grid.json", "no trials": "trials.jsonl"}.get(damage, ""), None)
+    if damage == "zip":
+        file.write_bytes(b"PK\x03\x04 and no more")
+    elif damage == "bytes":
+        data = bytearray(file.read_bytes())
+        data[offset + 60 : offset + 90] = bytes(30)
+        file.write_bytes(data)
+    else:
+        with zipfile.ZipFile(file, "w") as new:
+            for name, data in members.items():
+                new.writestr(name, data)
+    code, _, error = dfkd("report", file.parent, "--out", tmp_path / "again")
+    assert code == 2
+    assert error.count("\n") == 1
+    assert str(file) in error
+    assert ("of another version: wings" in error) == (damage == "version")
+
+
+def test_published_results_are_a_grid_and_a_side_of_a_comparison(dfkd: Dfkd, world: World) -> None:
+    code, said, _ = dfkd("list", world.folder, "--seeds", "7", "--methods", "cpsc,no CFE", "--json")
+    listed = json.loads(said)
+    assert [(t["label"], t["seed"]) for t in listed] == [("cpsc", 7), ("no CFE", 7)]
+    assert len(json.loads(dfkd("results", world.folder, "--json")[1])) == 8
+    part = json.loads(dfkd("results", world.folder, "--methods", "cpsc", "--json")[1])
+    assert [(row["variant"], row["status"]) for row in part] == [("cpsc", "done"), ("cpsc", "done")]
+    code, _, error = dfkd("results", world.folder, "--from", "mlflow")
+    assert (code, error) == (
+        2,
+        f"dfkd: --from mlflow: published results are read from {world.folder} alone\n",
+    )
+    code, said, error = dfkd("compare", world.out, world.folder, "--json")
+    assert code == 0, error
+    assert sum(pair["verdict"] == "equal" for pair in json.loads(said)["pairs"]) == 4
+
+
+TINY = """
+from harness.config import Budget, Grid
+GRID = Grid(
+    tasks=("digits",), pairs=(("lenet5_half_bn", "lenet5_half_bn"),), seeds=(0, 1), points=2,
+    variants={"noise": ("noise", {"batch": 16})}, budget=Budget(amount=2), teacher_recipe="small",
+)
+"""
+
+
+def test_a_trial_drawn_at_random_runs_again(
+    dfkd: Dfkd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.tasks import catalog
+
+    quick = catalog.RECIPES["small"].model_copy(update={"epochs": 1})
+    monkeypatch.setitem(catalog.RECIPES, "small", quick)
+    (tmp_path / "tiny.py").write_text(TINY)
+    out, folder = tmp_path / "runs", tmp_path / "p" / "tiny"
+    where = ("--out", out, "--workers", 0, "--no-mlflow")
+    code, _, error = dfkd("run", tmp_path / "tiny.py", *where)
+    assert code == 0, error
+    assert dfkd("publish", tmp_path / "tiny.py", "--out", out, "--to", folder)[0] == 0
+    again = ("--out", tmp_path / "again", "--workers", 0)
+    code, said, error = dfkd("rerun", folder.parent, "--trials", 2, *again)
+    assert code == 0, error + said
+    assert said.count(" equal") >= 2
+    assert "broken" not in said
+    assert dfkd("rerun", folder, "--trials", 2, *again)[1].count("run again, but for 2 that were there") == 1
+    told = json.loads(dfkd("rerun", folder, "--trials", 2, *again, "--json")[1])
+    assert told["already_there"] == 2 and {pair["verdict"] for pair in told["pairs"]} == {"equal"}
+    # a number that somebody changed is found
+    with zipfile.ZipFile(folder / "trials.zip") as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    name = next(name for name in members if name.endswith("result.json"))
+    told = json.loads(members[name])
+    told["metrics"]["top1"] += 1.0
+    members[name] = json.dumps(told).encode()
+    with zipfile.ZipFile(folder / "trials.zip", "w") as new:
+        for each, data in members.items():
+            new.writestr(each, data)
+    code, said, error = dfkd("rerun", folder, "--trials", 2, *again)
+    assert code == 1
+    assert "broken promise" in said
+    code, _, error = dfkd("rerun", folder, "--trials", 3, "--out", tmp_path / "again")
+    assert (code, error) == (2, "dfkd: --trials 3: 2 finished trials are published there\n")
+    code, _, error = dfkd("rerun", tmp_path, "--out", tmp_path / "again")
+    none = "holds no trials.zip: give folders that `dfkd publish` wrote, or one of such folders"
+    assert (code, error) == (2, f"dfkd: {tmp_path} {none}\n")
+
+
+def test_draws_are_seeded_and_without_doubles(world: World, tmp_path: Path) -> None:
+    folders = [world.write(tmp_path / name) for name in "ab"]
+    once, again, other = ([t.id for _, t in published.drawn(folders, 3, seed)] for seed in (0, 0, 1))
+    assert once == again
+    assert once != other
+    assert (
+        len({t.id for _, t in published.drawn(folders, 4, 0)}) == 4
+    )  # four are done, though published twice
+
+
+def committed() -> list[Path]:
+    return sorted(path.parent for path in RESULTS.glob(f"*/{published.NAME}"))
+
+
+@pytest.mark.parametrize("folder", committed(), ids=lambda p: p.name)
+def test_committed_tables_come_out_again(dfkd: Dfkd, folder: Path, tmp_path: Path) -> None:
+    code, _, error = dfkd("report", folder, "--format", "csv", "--out", tmp_path)
+    assert code == 0, error
+    for made in (tmp_path / "reports" / folder.name).glob("*.csv"):
+        assert made.read_bytes() == (folder / made.name).read_bytes(), made.name
+    assert dfkd("results", folder, "--csv")[1] == (folder / "trials.csv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", committed(), ids=lambda p: p.name)
+def test_committed_reports_come_out_again(dfkd: Dfkd, folder: Path, tmp_path: Path) -> None:
+    code, _, error = dfkd("report", folder, "--format", "md", "--out", tmp_path)
+    assert code == 0, error
+    made = files(tmp_path / "reports" / folder.name)
+    assert made == {n: d for n, d in files(folder).items() if n == "report.md" or n.startswith("figures/")}
