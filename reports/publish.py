@@ -14,7 +14,7 @@ from harness.files import read_bytes
 from harness.store.published import NAME, Archive, is_one, pack
 
 if TYPE_CHECKING:
-    from harness.store.directory import Dirs
+    from harness.store.directory import Store
     from harness.store.stale import Staleness
 
 
@@ -23,7 +23,7 @@ _OWN = ("*.csv", "report.md", "figures/*.svg")
 
 
 def publish(
-    folder: Path, grid: Grid, trials: Sequence[Trial], dirs: Dirs, stale: Staleness, command: str
+    folder: Path, grid: Grid, trials: Sequence[Trial], dirs: Store, stale: Staleness, command: str
 ) -> dict[str, Path]:
     """Write the archive of a grid, its tidy table and its report.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import DfkdError
-from harness.store.directory import Dirs
+from harness.store.directory import Store
 from harness.store.published import Archive
 from reports.numbers import contrasts, published
 from reports.tables import findings
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from harness.store.mlflow_runs import MLflow
 
 
-def source(out: Path, origin: str, uri: str | None, experiment: str) -> Dirs | MLflow:
+def source(out: Path, origin: str, uri: str | None, experiment: str) -> Store | MLflow:
     """Where results come from: ``store``, the directories, or ``mlflow``.
 
     Raises:
         DfkdError: for a URI that cannot be one.
     """
     if origin == "store":
-        return Dirs(out)
+        return Store(out)
     from harness.store.mlflow_place import resolve_uri
     from harness.store.mlflow_runs import MLflow
 
@@ -47,7 +47,7 @@ class Results:
 
     grid: Grid
     trials: Sequence[Trial]
-    source: Dirs | MLflow | Archive
+    source: Store | MLflow | Archive
     out: Path
     teachers_dir: Path | None
     command: str = ""

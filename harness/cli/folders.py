@@ -190,7 +190,7 @@ def publish(
     as GRID has its table and report written anew.
     """
     from harness.errors import DfkdError
-    from harness.store.directory import Dirs
+    from harness.store.directory import Store
     from harness.store.stale import Staleness
     from reports import publish as publishing
 
@@ -203,7 +203,7 @@ def publish(
         written = publishing.again(to)
     else:
         stale = Staleness(teachers or out / "teachers")
-        written = publishing.publish(to, chosen.grid, chosen.trials, Dirs(out), stale, chosen.command)
+        written = publishing.publish(to, chosen.grid, chosen.trials, Store(out), stale, chosen.command)
     for what, path in written.items():
         print(f"{what}: {path}")
     size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
@@ -233,7 +233,7 @@ def rerun(
     from harness.schedule.progress import Progress
     from harness.schedule.run import run_trials
     from harness.store import published as store_published
-    from harness.store.directory import Dirs
+    from harness.store.directory import Store
     from harness.store.records import read
 
     published = [
@@ -241,7 +241,7 @@ def rerun(
     ]
     drawn = store_published.drawn(published, trials, draw)
     store_published.check_versions([trial for _, trial in drawn])
-    there = sum(Dirs(out).result(trial) is not None for _, trial in drawn)
+    there = sum(Store(out).result(trial) is not None for _, trial in drawn)
     summary = run_trials(
         [trial for _, trial in drawn], out, workers=workers, data_root=data_root,
         teachers_dir=teachers or out / "teachers", progress=Progress(),

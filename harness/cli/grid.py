@@ -45,7 +45,7 @@ def run(
     """
     from harness.schedule.progress import Progress
     from harness.schedule.run import run_trials
-    from harness.store.directory import Dirs
+    from harness.store.directory import Store
     from harness.store.mlflow_tracker import Tracker
     from harness.store.published import check_versions
     from reports.report import Results, index
@@ -79,7 +79,7 @@ def run(
         _tell_unmeasured(each, out)
         if tracker and not tracker.failed:
             complete(tracker, each, out, tracking_uri)
-        found = Results(each.grid, each.trials, Dirs(out), out, teachers_dir)
+        found = Results(each.grid, each.trials, Store(out), out, teachers_dir)
         print(found.text())
         made.append((found, found.report()))
         print(f"report: {made[-1][1]['html']}")
@@ -93,12 +93,12 @@ def run(
 def complete(tracker: Any, chosen: Chosen, out: Path, uri: str | None) -> None:
     """Bring MLflow up to the directories; loads it only where it may lack something."""
     from harness.errors import DfkdError
-    from harness.store.directory import Dirs
+    from harness.store.directory import Store
     from harness.store.mlflow_tracker import needs_sync
 
-    if needs_sync(chosen.trials, Dirs(out), uri, chosen.grid.name):
+    if needs_sync(chosen.trials, Store(out), uri, chosen.grid.name):
         try:
-            tracker.sync(chosen.trials, Dirs(out))
+            tracker.sync(chosen.trials, Store(out))
         except DfkdError as error:
             printing.note(f"{error}; `dfkd sync` completes the record")
 
@@ -107,10 +107,10 @@ def _tell_unmeasured(chosen: Chosen, out: Path) -> None:
     """Say which of the grid's metrics finished trials lack: a grid that does not ask for them ran them."""
     if not chosen.grid.metrics:
         return
-    from harness.store.directory import Dirs
+    from harness.store.directory import Store
     from harness.store.frame import lacking
 
-    lack = [lacking(result, chosen.grid.metrics) for t in chosen.trials if (result := Dirs(out).result(t))]
+    lack = [lacking(result, chosen.grid.metrics) for t in chosen.trials if (result := Store(out).result(t))]
     if names := list(dict.fromkeys(name for found in lack for name in found)):
         printing.note(
             f"{sum(map(bool, lack))} of {len(lack)} finished trials have no {', '.join(names)} yet: "
@@ -184,12 +184,12 @@ def status(
         )
         return
     from harness.store import warnings
-    from harness.store.directory import Dirs
+    from harness.store.directory import Store
     from harness.trials import diagnose
 
     rows = []
     for trial in chosen.trials:
-        run = Dirs(out).run(trial)
+        run = Store(out).run(trial)
         stands, curve = run.status(), run.curve()
         failure = None if stands in ("done", "running") else run.failure()
         share = curve[-1]["point"] / trial.points if curve else 0.0

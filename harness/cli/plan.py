@@ -103,7 +103,7 @@ def show_plan(
     from harness.grids.known import Known, Tools
     from harness.metrics.fid import weights_file
     from harness.schedule import preflight
-    from harness.store.directory import Dirs
+    from harness.store.directory import Store
     from harness.store.stale import Staleness
 
     preflight.arguments(workers, gpus_per_trial, None, ())
@@ -117,7 +117,7 @@ def show_plan(
     tools = Tools("cuda" if gpus_per_trial else "cpu", inception)
     known = Known(out, teachers, chosen.trials, device, weights_file(inception) is not None, tools)
     at_a_time = room if workers is None else min(workers, room)
-    found = plan.make(chosen.trials, Dirs(out), teachers, known, Staleness(teachers), at_a_time, room)
+    found = plan.make(chosen.trials, Store(out), teachers, known, Staleness(teachers), at_a_time, room)
     if as_json:
         printing.dump(_plain(found))
         return

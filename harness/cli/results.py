@@ -110,14 +110,14 @@ def measure(
     """Add metrics to the finished trials of a grid, without training them again."""
     from harness.errors import DfkdError
     from harness.grids import override
-    from harness.store.directory import Dirs
+    from harness.store.directory import Store
     from harness.store.mlflow_tracker import Tracker
     from harness.trials.measure import check_names
     from harness.trials.measure import measure as measured
 
     names = check_names(override.words(metrics), chosen.grid.metrics)
     tracker = None if no_mlflow else Tracker(tracking_uri, out, chosen.grid.name)
-    done = [r for r in map(Dirs(out).run, chosen.trials) if r.status() == "done"]
+    done = [r for r in map(Store(out).run, chosen.trials) if r.status() == "done"]
     if not done:
         raise DfkdError(f"no trial of grid {chosen.grid.name} is done under {out}: nothing to measure")
     bad = 0
@@ -146,10 +146,10 @@ def measure(
 @on_grid
 def sync(chosen: Chosen, out: Out = OUT, tracking_uri: Uri = None) -> None:
     """Make MLflow's record of a grid equal to its trial directories."""
-    from harness.store.directory import Dirs
+    from harness.store.directory import Store
     from harness.store.mlflow_tracker import Tracker
 
-    done = Tracker(tracking_uri, out, chosen.grid.name).sync(chosen.trials, Dirs(out))
+    done = Tracker(tracking_uri, out, chosen.grid.name).sync(chosen.trials, Store(out))
     print(
         f"{done.created} runs created, {done.completed} completed, {done.removed} doubles removed, "
         f"{done.unchanged} unchanged"

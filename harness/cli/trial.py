@@ -16,14 +16,14 @@ from harness.cli.options import OUT, Json, Out
 from harness.errors import DfkdError
 
 if TYPE_CHECKING:
-    from harness.store.directory import Run
+    from harness.store.directory import TrialDir
 
 _ROWS = 12  # of a curve on the screen
 
 TrialId = Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's id, or how it begins.")]
 
 
-def find(prefix: str, out: Path) -> Run:
+def find(prefix: str, out: Path) -> TrialDir:
     """The one trial under ``out`` whose id begins so.
 
     Raises:
@@ -32,7 +32,7 @@ def find(prefix: str, out: Path) -> Run:
     from pydantic import ValidationError
 
     from harness.config import Trial, one_line
-    from harness.store.directory import Run
+    from harness.store.directory import TrialDir
 
     home = out / "trials"
     files = sorted(home.glob("*/trial.json"))
@@ -52,7 +52,7 @@ def find(prefix: str, out: Path) -> Run:
         raise DfkdError(f"{file} is damaged: {one_line(error)}") from None
     except (OSError, ValueError, AttributeError) as error:
         raise DfkdError(f"{file} cannot be read: {error}") from None
-    run = Run(out, trial)
+    run = TrialDir(out, trial)
     if run.id != file.parent.name:
         raise DfkdError(f"{file} describes trial {run.id}, not {file.parent.name}: damaged or moved")
     return run
@@ -87,7 +87,7 @@ def show(trial: TrialId, out: Out = OUT, as_json: Json = False) -> None:
         print(f"\n{failure['kind']}: {failure['reason']}\n{failure['detail']}".rstrip())
 
 
-def _note(run: Run) -> str:
+def _note(run: TrialDir) -> str:
     try:
         return str(json.loads((run.path / "note.json").read_bytes())["note"])
     except (OSError, ValueError, KeyError, TypeError):

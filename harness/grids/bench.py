@@ -30,7 +30,7 @@ from harness.metrics import fid
 from harness.metrics.base import STORED
 from harness.nets.catalog import build as build_net
 from harness.store.cards import Card
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 from harness.tasks import catalog, folders
 from harness.tasks.catalog import SIZES
 from harness.tasks.images import Split, TaskData
@@ -185,7 +185,7 @@ def _loop(trial: Trial, changed: Mapping[str, int], device: str, scratch: Path) 
         mean=task.mean, std=task.std, top1=0.0, data_digest="", digest="", source="random",
     )  # fmt: skip
     trial = trial.model_copy(update={"settings": trial.settings | dict(changed)})
-    run = Run(scratch, trial)
+    run = TrialDir(scratch, trial)
     run.path.mkdir(parents=True)
     job = build(
         trial, data_root=None, teachers_dir=scratch, device=device, scratch=pools_of(run),

@@ -13,7 +13,7 @@ from harness.config import Trial
 from harness.errors import Skipped
 from harness.grids.known import FINISHED, Known, Untold
 from harness.store import cards
-from harness.store.directory import Dirs
+from harness.store.directory import Store
 
 #: where a trial stands, in the order of the table
 STANDS = ("done", "stale", "running", "partial", "missing", "failed", "skipped")
@@ -102,7 +102,7 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 
 def make(
-    trials: Sequence[Trial], dirs: Dirs, teachers: Path, known: Known, stale: Stale, workers: int, room: int
+    trials: Sequence[Trial], dirs: Store, teachers: Path, known: Known, stale: Stale, workers: int, room: int
 ) -> Plan:
     """The plan for a grid's trials; one that several rows share belongs to the first of them.
 
@@ -157,7 +157,7 @@ def _cell(trial: Trial) -> _Cell:
     return trial.label or trial.method, trial.task, trial.teacher, trial.student
 
 
-def _standing(trials: Iterable[Trial], dirs: Dirs, stale: Stale) -> Iterator[tuple[Trial, str, float]]:
+def _standing(trials: Iterable[Trial], dirs: Store, stale: Stale) -> Iterator[tuple[Trial, str, float]]:
     """Each trial, where it stands, and the share of it that is still to come."""
     for trial in trials:
         run = dirs.run(trial)

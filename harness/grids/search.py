@@ -31,7 +31,7 @@ from harness.schedule.board import Board
 from harness.schedule.passes import wait_for_orphans
 from harness.schedule.progress import duration
 from harness.schedule.rungs import TRIALS, By, Rungs, score
-from harness.store.directory import Busy, Run
+from harness.store.directory import Busy, TrialDir
 from harness.store.stale import Staleness
 
 #: draws for one trial before a space counts as used up, of which so many may be Optuna's
@@ -129,7 +129,7 @@ class Search(Board):
                 values = draws.drawn(goal.over, goal.draw, number, again)
             trial = goal.trial(number, values)
             if trial.id not in self.trials:
-                self.trials[trial.id], self.runs[trial.id] = trial, Run(self.folder, trial)
+                self.trials[trial.id], self.runs[trial.id] = trial, TrialDir(self.folder, trial)
                 self.values[trial.id] = values
                 self._left.append(trial.id)
                 self.save()

@@ -20,7 +20,7 @@ from typing import Any
 from harness.config import Trial
 from harness.errors import DfkdError, DiskError, Diverged, Interrupted, Skipped
 from harness.schedule.rungs import Climb
-from harness.store.directory import Busy, Kind, Run
+from harness.store.directory import Busy, Kind, TrialDir
 
 _MACHINE = (OSError, MemoryError, DiskError, Interrupted)
 #: torch's class of that name means the machine too; by name, since torch may not be here
@@ -53,15 +53,17 @@ class Errand:
     run_trial: str = "harness.trials.trial:run_trial"
     have_teacher: str = "harness.schedule.attempt:have_teacher"
 
-    def load(self, id: str) -> Run:
+    def load(self, id: str) -> TrialDir:
         """The run whose ``trial.json`` the driver wrote: only ids travel through Ray."""
         text = (self.out / "trials" / id / "trial.json").read_bytes()
-        return Run(self.out, Trial.model_validate({k: v for k, v in json.loads(text).items() if k != "id"}))
+        return TrialDir(
+            self.out, Trial.model_validate({k: v for k, v in json.loads(text).items() if k != "id"})
+        )
 
 
 def attempt(
     errand: Errand,
-    run: Run,
+    run: TrialDir,
     on_start: Callable[[], None],
     on_point: Callable[[Mapping[str, Any]], None],
 ) -> str:

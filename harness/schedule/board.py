@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import DiskError
 from harness.store import warnings
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 
 if TYPE_CHECKING:
     from harness.config import Trial
@@ -63,7 +63,7 @@ class Board:
     ) -> None:
         """Take the trials, each id once."""
         self.trials = {t.id: t for t in trials}
-        self.runs = {id: Run(out, t) for id, t in self.trials.items()}
+        self.runs = {id: TrialDir(out, t) for id, t in self.trials.items()}
         self.tracker, self.progress = tracker, progress
         self.tried: set[str] = set()
         self.running: set[str] = set()
@@ -146,7 +146,7 @@ class Board:
         return min(1.0, curve[-1]["point"] / trial.points) if curve else 0.0
 
 
-def _told(run: Run, cause: str) -> str:
+def _told(run: TrialDir, cause: str) -> str:
     result = run.result()
     if result is None:
         return str((run.failure() or {}).get("reason", cause))

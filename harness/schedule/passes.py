@@ -14,7 +14,7 @@ from harness.schedule import preflight
 from harness.schedule.attempt import Errand, attempt, ensure_teacher, in_a_line
 from harness.schedule.board import Board, Engine, tell_teacher
 from harness.schedule.rungs import Climb
-from harness.store.directory import Busy, Run
+from harness.store.directory import Busy, TrialDir
 
 if TYPE_CHECKING:
     from harness.config import Trial
@@ -58,7 +58,7 @@ def _have_teachers(engine: Engine, board: Board, todo: Sequence[Trial]) -> None:
             board.ended(trial.id, "")
 
 
-def _prepare(run: Run, again: bool) -> bool:
+def _prepare(run: TrialDir, again: bool) -> bool:
     """Write what the worker reads; False if the trial is settled by now, or somebody else's."""
     with suppress(Busy), run.lock():
         settled = run.settled()

@@ -1,8 +1,8 @@
 """What changed between two runs, versions or machines, trial by trial; `reports.page.changes` lays it out.
 
 Works on records of `harness.store.records`: trials of two folders, or rows of two reports. Two trials of one
-id declare the same; where they also ran on the same type of machine with the same kernels, files, versions and
-threads, every number but times and memory is promised to have the same bits (`PROMISE`), whatever the commit:
+id declare the same; where they also ran on the same type of machine with the same kernels, files, versions
+and threads, every number but times and memory is promised to have the same bits (`PROMISE`), whatever the commit:
 what changes a number raises a version, which changes the id. A result from before kernels were recorded
 is promised the same numbers but for the rounding of the last digits.
 """

@@ -86,7 +86,7 @@ class Kept:
         return None
 
     def warnings(self) -> list[str]:
-        """Of the result; until there is one, what was known before the first step (`Run.warn`)."""
+        """Of the result; until there is one, what was known before the first step (`TrialDir.warn`)."""
         found = self.result() or files.read_json(self.path / "warnings.json") or {}
         return [str(w) for w in found.get("warnings", ())]
 
@@ -95,7 +95,7 @@ class Kept:
         return found if found and {"kind", "reason", "detail"} <= found.keys() else None
 
 
-class Run(Kept):
+class TrialDir(Kept):
     """The directory of one trial under ``out``; cheap to make, touches nothing until asked.
 
     Only who holds `lock` may call `prepare`, `append`, `cut` and `finish`.
@@ -195,27 +195,27 @@ class Run(Kept):
         files.write_arrays(self.path / name, arrays)
 
 
-class Dirs:
+class Store:
     """The trial directories under ``out`` as a source of frames; MLflow is another."""
 
     def __init__(self, out: Path) -> None:
         """Name the store; reads nothing yet."""
         self.out = Path(out).absolute()
 
-    def run(self, trial: Trial) -> Run:
+    def run(self, trial: Trial) -> TrialDir:
         """The trial's directory."""
-        return Run(self.out, trial)
+        return TrialDir(self.out, trial)
 
     def status(self, trial: Trial) -> Status:
-        """As `Run.status`."""
+        """As `TrialDir.status`."""
         return self.run(trial).status()
 
     def result(self, trial: Trial) -> dict[str, Any] | None:
-        """As `Run.result`."""
+        """As `TrialDir.result`."""
         return self.run(trial).result()
 
     def failure(self, trial: Trial) -> dict[str, Any] | None:
-        """As `Run.failure`."""
+        """As `TrialDir.failure`."""
         return self.run(trial).failure()
 
     def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Results as tidy tables: one row a trial, one row a point. The home of pandas in the harness.
 
-A source is `harness.store.directory.Dirs` (the truth) or `harness.store.mlflow_runs.MLflow` (the view);
+A source is `harness.store.directory.Store` (the truth) or `harness.store.mlflow_runs.MLflow` (the view);
 after a sync both give
 equal frames.
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DfkdError, DiskError
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 
@@ -71,11 +71,11 @@ class Place:
             new.write_text(json.dumps(known | {self.key: token}, indent=1))
             new.replace(path)
 
-    def is_marked(self, run: Run, token: str, digest: str) -> bool:
+    def is_marked(self, run: TrialDir, token: str, digest: str) -> bool:
         """Whether MLflow is known to hold this state of the trial."""
         return _json(run.path / "synced.json").get(self.key) == f"{token} {digest}"
 
-    def mark(self, run: Run, token: str, digest: str) -> None:
+    def mark(self, run: TrialDir, token: str, digest: str) -> None:
         """Note in the trial's directory that MLflow holds this state of it."""
         if not self.is_marked(run, token, digest):
             marks = _json(run.path / "synced.json") | {self.key: f"{token} {digest}"}

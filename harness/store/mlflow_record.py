@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config import Trial
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 from harness.store.frame import is_number, tops
 
 #: section of result.json -> prefix of its metrics and tags; ``training``, which it has not, is `tops`
@@ -51,7 +51,7 @@ class Record:
     tags: dict[str, str]
 
 
-def record_of(run: Run) -> Record:
+def record_of(run: TrialDir) -> Record:
     """The record of a trial's directory as it stands."""
     numbers: Numbers = {}
     curve = run.curve()
@@ -82,12 +82,12 @@ def row_numbers(row: Mapping[str, Any]) -> Numbers:
     return {(curve_key(k), step): float(v) for k, v in row.items() if k != "point" and is_number(v)}
 
 
-def has_story(run: Run) -> bool:
+def has_story(run: TrialDir) -> bool:
     """Whether there is anything to record: a trial that nobody ran has no run in MLflow."""
     return run.settled() != "missing" or run.failure() is not None
 
 
-def state_digest(run: Run) -> str:
+def state_digest(run: TrialDir) -> str:
     """Hash of all that a record is made of; reads files without parsing them."""
     sha = hashlib.sha256(f"{_VERSION} {run.trial.label} {run.settled()}".encode())
     for name in ("result.json", "failure.json", "curve.jsonl"):

@@ -2,7 +2,7 @@
 
 `Ledger` writes (through `harness.store.mlflow_tracker.Tracker`, which never stops a trial); `MLflow` reads
 and gives
-the same frames as `harness.store.directory.Dirs`. The only home of mlflow, imported when it is used.
+the same frames as `harness.store.directory.Store`. The only home of mlflow, imported when it is used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from filelock import FileLock
 from harness.errors import DfkdError
 from harness.files import read_arrays, read_rows
 from harness.store import mlflow_record
-from harness.store.directory import Dirs, Run, Status, held, narrow
+from harness.store.directory import Status, Store, TrialDir, held, narrow
 from harness.store.mlflow_place import Place, mask, sqlite_file, told
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Ledger:
         if live.have is not None:
             live.have |= numbers
 
-    def complete(self, run: Run, live: Live | None, status: str = "KILLED") -> None:
+    def complete(self, run: TrialDir, live: Live | None, status: str = "KILLED") -> None:
         """Make a run say what the directory says, the digest last."""
         want, after = mlflow_record.record_of(run), 0
         live = live or self.begin(run.trial)
@@ -185,7 +185,7 @@ class Ledger:
         self.client.set_terminated(run_id, "KILLED")
         self.client.delete_run(run_id)
 
-    def sync(self, trials: Sequence[Trial], dirs: Dirs) -> Synced:
+    def sync(self, trials: Sequence[Trial], dirs: Store) -> Synced:
         """As `harness.store.mlflow_tracker.Tracker.sync`."""
         self.open()
         created = completed = removed = unchanged = 0
@@ -248,14 +248,14 @@ class MLflow:
         return status
 
     def result(self, trial: Trial) -> dict[str, Any] | None:
-        """As `Run.result`, with every number a float."""
+        """As `TrialDir.result`, with every number a float."""
         if self.status(trial) != "done":
             return None
         run = self._runs[trial.id]
         return mlflow_record.result_of(run.tags, run.metrics)
 
     def failure(self, trial: Trial) -> dict[str, Any] | None:
-        """As `Run.failure`, without the detail."""
+        """As `TrialDir.failure`, without the detail."""
         run = self._runs.get(trial.id)
         return mlflow_record.failure_of(run.tags) if run else None
 

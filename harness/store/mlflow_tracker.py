@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.store import mlflow_record
-from harness.store.directory import Dirs
+from harness.store.directory import Store
 from harness.store.mlflow_place import Place, mask, reason, resolve_uri, told
 from harness.store.mlflow_runs import Ledger, Live, Synced
 
@@ -25,7 +25,7 @@ _EVERY = 5.0
 _Word = tuple[str, "Trial | None", Any]
 
 
-def needs_sync(trials: Iterable[Trial], dirs: Dirs, uri: str | None, experiment: str) -> bool:
+def needs_sync(trials: Iterable[Trial], dirs: Store, uri: str | None, experiment: str) -> bool:
     """Whether MLflow may lack something of these trials; loads no MLflow and asks no server."""
     place = Place(resolve_uri(uri, dirs.out), dirs.out, experiment)
     token = place.token()
@@ -50,7 +50,7 @@ class Tracker:
         """
         self.uri = resolve_uri(uri, out)
         self.failed = False
-        self._dirs = Dirs(out)
+        self._dirs = Store(out)
         self._place = Place(self.uri, self._dirs.out, experiment)
         self._queue: queue.SimpleQueue[_Word] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -90,7 +90,7 @@ class Tracker:
             self._give_up(f"not done after {wait:g} s")
         self._thread = None
 
-    def sync(self, trials: Sequence[Trial], dirs: Dirs) -> Synced:
+    def sync(self, trials: Sequence[Trial], dirs: Store) -> Synced:
         """Make MLflow's record of these trials equal to their directories; idempotent.
 
         Creates runs that are missing, completes those that lack something, removes doubles, and leaves

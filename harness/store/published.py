@@ -22,7 +22,7 @@ from harness.files import read_bytes
 if TYPE_CHECKING:
     import numpy as np
 
-    from harness.store.directory import Dirs, Run
+    from harness.store.directory import Store, TrialDir
     from harness.store.stale import Staleness
 
 import random
@@ -69,7 +69,7 @@ def below(path: Path) -> list[Path]:
 
 
 class Archive:
-    """A folder of published results as a source of frames, beside `harness.store.directory.Dirs` and MLflow.
+    """A folder of published results as a source of frames, beside `harness.store.directory.Store` and MLflow.
 
     Whatever is read raises `DfkdError` for a damaged file, and for one of another version of this package.
     """
@@ -122,7 +122,7 @@ class Archive:
         return self._json(f"{trial.id}/failure.json")
 
     def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """As `harness.store.directory.Dirs.curve`."""
+        """As `harness.store.directory.Store.curve`."""
         return narrow(read_rows(self._read(f"{trial.id}/curve.jsonl") or b""), keys)
 
     def samples(self, id: str) -> dict[str, np.ndarray] | None:
@@ -252,7 +252,7 @@ _SETTLED = ("done", "failed", "skipped")
 _WHEN = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(grid: Grid, trials: Sequence[Trial], dirs: Dirs, stale: Staleness, command: str) -> bytes:
+def pack(grid: Grid, trials: Sequence[Trial], dirs: Store, stale: Staleness, command: str) -> bytes:
     """The archive of a grid's trials, as `Archive` reads it; the same trials, the same bytes.
 
     Raises:
@@ -291,7 +291,7 @@ def pack(grid: Grid, trials: Sequence[Trial], dirs: Dirs, stale: Staleness, comm
 
 
 def _shown(
-    trials: Sequence[Trial], results: Mapping[str, Mapping[str, Any]], runs: Mapping[str, Run]
+    trials: Sequence[Trial], results: Mapping[str, Mapping[str, Any]], runs: Mapping[str, TrialDir]
 ) -> set[str]:
     """Of each row a report may have, the finished trial with the lowest seed that has images."""
     found: dict[tuple[Any, ...], Trial] = {}

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from harness.config import Trial, digest, one_line
 from harness.errors import DfkdError
 from harness.store import published
-from harness.store.directory import Dirs
+from harness.store.directory import Store
 
 if TYPE_CHECKING:
     from harness.config import Grid
@@ -180,7 +180,7 @@ def as_rows(side: Side, grid: Grid | None) -> Side:
     from harness.store.frame import curves, frame
 
     notes = list(side.notes)
-    source: Dirs | published.Archive = Dirs(side.path)
+    source: Store | published.Archive = Store(side.path)
     declared: Iterable[Trial] = _declared(side, notes)
     if side.kind == "published":
         source = published.Archive(side.path)

@@ -19,7 +19,7 @@ from harness import registry
 from harness.compute import own_globals
 from harness.config import Trial, seed_for
 from harness.errors import Diverged, Interrupted
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 from harness.tasks import images
 from harness.tasks.images import TaskData
 from harness.trials.build import build
@@ -59,7 +59,7 @@ def blind(found: TaskData, reference: bool) -> TaskData:
 
 def run_candidate(
     trial: Trial,
-    run: Run,
+    run: TrialDir,
     *,
     data_root: Path | None = None,
     teachers_dir: Path,
@@ -107,7 +107,7 @@ def run_candidate(
 
 
 def _loop(
-    trial: Trial, run: Run, loaded: TaskData, on_point: OnPoint | None, teachers_dir: Path, device: str
+    trial: Trial, run: TrialDir, loaded: TaskData, on_point: OnPoint | None, teachers_dir: Path, device: str
 ) -> Loop:
     """The trial's loop, looking at validation images; from nothing where its checkpoint is damaged."""
 

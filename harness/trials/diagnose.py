@@ -2,7 +2,7 @@
 
 A warning is one line that begins with its name and a colon, without a semicolon, which parts warnings in the
 frame. It stands in ``result.json``; from there `dfkd status`, the report and MLflow have it. What is known
-before the first step is kept beside the trial while it runs (`harness.store.directory.Run.warn`).
+before the first step is kept beside the trial while it runs (`harness.store.directory.TrialDir.warn`).
 `harness.metrics.coverage` finds mode collapse and ignored labels among the images.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.interface import Method
     from harness.metrics.base import Evidence
     from harness.network import NetSpec
-    from harness.store.directory import Run
+    from harness.store.directory import TrialDir
 
 
 #: share of test images' high frequencies below which images are blurred. A Gaussian of 0.55 pixels leaves
@@ -83,7 +83,7 @@ def after(
     return found if uses_data else [*found, *leak(ev.labels, ev.t_logits.argmax(1), ev.s_logits.argmax(1))]
 
 
-def of_run(run: Run) -> list[str]:
+def of_run(run: TrialDir) -> list[str]:
     """Warnings of a trial wherever it stands: of its result, or of what there is to see so far."""
     if run.result() is not None or not (curve := run.curve()):
         return run.warnings()

@@ -14,7 +14,7 @@ from torch import Tensor
 from harness import files
 from harness.errors import DfkdError, Diverged, Interrupted
 from harness.interface import Terms
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 from harness.trials.build import Job
 from harness.trials.checkpoint import pools_of
 from harness.trials.examine import Examiner
@@ -61,7 +61,7 @@ class Progress:
 class Loop:
     """Spends a trial's budget: rounds, points, checkpoints."""
 
-    def __init__(self, job: Job, run: Run, on_point: OnPoint | None = None) -> None:
+    def __init__(self, job: Job, run: TrialDir, on_point: OnPoint | None = None) -> None:
         """Take the trial over where its checkpoint left it, or start."""
         self.job, self.run, self.on_point = job, run, on_point
         self.method, self.trial, self.compute = job.method, job.trial, job.problem.compute

@@ -15,7 +15,7 @@ from harness.compute import own_globals
 from harness.config import seed_for
 from harness.errors import DfkdError
 from harness.metrics.base import chosen, evaluate
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 from harness.store.warnings import renewed
 from harness.trials import diagnose
 from harness.trials.build import Job, build
@@ -24,7 +24,7 @@ from harness.trials.provenance import kernels
 
 
 def measure(
-    run: Run,
+    run: TrialDir,
     names: Sequence[str],
     *,
     teachers_dir: Path,

@@ -22,7 +22,7 @@ from harness.compute import own_globals, pick_device
 from harness.config import Trial, seed_for
 from harness.errors import Interrupted
 from harness.metrics.base import STORED, chosen, evaluate
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 from harness.tasks.images import load
 from harness.trials import diagnose
 from harness.trials.build import Job, build
@@ -34,7 +34,7 @@ from harness.trials.provenance import commit, kernels, machine, peak_memory, res
 
 def run_trial(
     trial: Trial,
-    run: Run,
+    run: TrialDir,
     *,
     data_root: Path | None = None,
     teachers_dir: Path,

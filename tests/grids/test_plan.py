@@ -10,7 +10,7 @@ from harness.grids import expand, known, plan
 from harness.grids.bench_book import Book, Cost, place
 from harness.grids.known import Known
 from harness.store.cards import Card, path_of
-from harness.store.directory import Dirs, Run
+from harness.store.directory import Store, TrialDir
 from harness.trials.provenance import machine
 from tests.build import finish
 
@@ -70,7 +70,7 @@ def card(folder, trial, seconds=0.0, where=""):
 def finished(out, trial, **provenance):
     """1000 rounds in 70 seconds, 80 in all, 14 TFLOP, 5000 updates, unless changed."""
     finish(out, [trial])
-    path = Run(out, trial).path / "result.json"
+    path = TrialDir(out, trial).path / "result.json"
     result = json.loads(path.read_text())
     torch = place("cpu", 1)["torch"]
     result["provenance"] |= {"machine": machine(), "torch": f"{torch}+cpu"} | provenance
@@ -85,7 +85,7 @@ def out(tmp_path):
 
 def make(out, todo, tools=None, workers=1, stale="", room=None, device="cpu"):
     told = Known(out, out / "teachers", todo, device, False, tools or Tools())
-    return plan.make(todo, Dirs(out), out / "teachers", told, lambda *_: stale, workers, room or workers)
+    return plan.make(todo, Store(out), out / "teachers", told, lambda *_: stale, workers, room or workers)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_trial_finished_on_another_gpu_tells_nothing(out, ran_on, source):
 def test_a_trial_that_was_resumed_tells_nothing(out):
     todo = trials(budget="1000:rounds")
     finished(out, todo[0])
-    path = Run(out, todo[0]).path / "result.json"
+    path = TrialDir(out, todo[0]).path / "result.json"
     result = json.loads(path.read_text())
     result["cost"] |= {"seconds": 70, "seconds_total": 15}  # the last part alone
     path.write_text(json.dumps(result))
@@ -190,7 +190,7 @@ def test_the_median_of_finished_trials(out):
     todo = trials(seeds=range(4), budget="1000:rounds")
     for trial, seconds in zip(todo, (70, 7000, 50), strict=False):
         finished(out, trial)
-        path = Run(out, trial).path / "result.json"
+        path = TrialDir(out, trial).path / "result.json"
         result = json.loads(path.read_text())
         result["cost"] |= {"seconds": seconds, "seconds_total": seconds + 10}
         path.write_text(json.dumps(result))
@@ -237,7 +237,7 @@ def test_a_trial_of_two_rows_counts_once_in_the_first(out):
 
 def test_a_trial_half_done_costs_half(out):
     todo = trials(seeds=(0,), points=4)
-    run = Run(out, todo[0])
+    run = TrialDir(out, todo[0])
     run.path.mkdir(parents=True)
     run.append({"point": 1})
     run.append({"point": 2})
@@ -250,8 +250,8 @@ def test_a_trial_half_done_costs_half(out):
 
 def test_failed_and_skipped_trials_are_not_to_come(out):
     todo = trials(seeds=(0, 1))
-    Run(out, todo[0]).fail("method", "loss is not finite")
-    Run(out, todo[1]).fail("skip", "teacher has no BatchNorm")
+    TrialDir(out, todo[0]).fail("method", "loss is not finite")
+    TrialDir(out, todo[1]).fail("skip", "teacher has no BatchNorm")
     tools = Tools()
     found = make(out, todo, tools)
     assert (found.seconds, found.bytes, tools.asked) == (0, 0, [])
@@ -359,7 +359,7 @@ def test_status_names_what_it_does_not_know(dfkd, out, grid, tools):
     status, text, err = dfkd("status", grid, "--plan", "--out", out)
     assert status == 0, err
     assert "without kd, scratch: what they will take is not known" in text
-    Run(out, trials()[0]).fail("method", "loss is not finite")
+    TrialDir(out, trials()[0]).fail("method", "loss is not finite")
     assert "`dfkd run --retry failed`" in dfkd("status", grid, "--plan", "--out", out)[1]
 
 

@@ -31,7 +31,7 @@ from harness.metrics.accuracy import val
 from harness.metrics.base import Evidence
 from harness.schedule.rungs import Climb, Rungs, points_for
 from harness.settings import choice, log, resolve, uniform
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 from harness.tasks import images
 from harness.tasks.catalog import RECIPES
 from harness.trials import candidate, teachers
@@ -198,7 +198,7 @@ def test_a_search_tries_so_many_settings_and_chooses_the_best_that_went_to_its_e
     for each in tries:
         assert each.val_top1 == top1(each.values["lr_s"], each.point / 9)
         assert each.point == 9 if each.ended == "done" else each.point in (1, 3)
-        assert calls(Run(search.folder, search.trials[each.id])) == 1
+        assert calls(TrialDir(search.folder, search.trials[each.id])) == 1
     best = search.best()
     assert best and best.val_top1 == max(each.val_top1 for each in tries if each.ended == "done")
     # whoever was stopped would not have been chosen: the curves of this problem do not cross
@@ -419,8 +419,8 @@ class Secret:
         raise AssertionError("a search counted the test split")
 
 
-def candidate_of(trial: Trial, out: Path, home: Path, **more: Any) -> Run:
-    run = Run(out, trial)
+def candidate_of(trial: Trial, out: Path, home: Path, **more: Any) -> TrialDir:
+    run = TrialDir(out, trial)
     with run.lock():
         candidate.run_candidate(trial, run, teachers_dir=home, **more)
     return run

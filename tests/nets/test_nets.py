@@ -429,7 +429,7 @@ def test_spec_draws_nothing_and_is_remembered() -> None:
 
 def test_spec_does_not_import_the_compiler() -> None:
     code = (
-        "import sys; from harness.interface import Task; from harness.nets.base import spec;"
+        "import sys; from harness.config import Task; from harness.nets.catalog import spec;"
         "t = Task('t', 1, 1, 8, ('a', 'b'), (0.5,), (0.5,));"
         "[spec(n, t) for n in ('wrn16_1', 'vgg11', 'lenet5', 'resnet18')];"
         "assert 'torch._dynamo' not in sys.modules"

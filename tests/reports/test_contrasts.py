@@ -15,7 +15,7 @@ from scipy import stats as scipy_stats
 
 from harness.config import Budget, Grid
 from harness.grids import expand
-from harness.store.directory import Dirs
+from harness.store.directory import Store
 from reports.numbers import contrasts, stats, table
 from reports.page import page
 from reports.report import Results
@@ -303,13 +303,13 @@ def test_a_grid_with_contrasts_reports_them(tmp_path):
         contrasts={"kd hot": "kd"},
     )
     for trial in expand.trials_of(grid):
-        run = Dirs(tmp_path).run(trial)
+        run = Store(tmp_path).run(trial)
         s = outcomes(range(50 if trial.label == "kd" else 150))[0]
         run.prepare()
         run.append({"point": 100, "round": 10, "top1": 100 * float(np.mean(s == 0))})
         run.write_arrays("predictions.npz", {"y": np.zeros(N, np.uint8), "s": s})
         run.finish({"id": trial.id, "metrics": {"top1": 100 * float(np.mean(s == 0))}, "warnings": []})
-    found = Results(grid, expand.trials_of(grid), Dirs(tmp_path), tmp_path, tmp_path / "teachers")
+    found = Results(grid, expand.trials_of(grid), Store(tmp_path), tmp_path, tmp_path / "teachers")
     assert " ".join(found.text().split()).count("-10.00") == 1 and "lower" in found.text()
     files = found.report()
     assert "lower" in files["contrasts"].read_text("utf-8") and "lower" in files["md"].read_text("utf-8")

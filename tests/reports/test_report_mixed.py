@@ -21,7 +21,7 @@ import pytest
 from harness.cli import main
 from harness.config import Trial
 from harness.grids import expand, load
-from harness.store.directory import Dirs, Run
+from harness.store.directory import Store, TrialDir
 from harness.store.mlflow_place import Place, resolve_uri
 from harness.store.mlflow_runs import Ledger
 from harness.store.mlflow_tracker import Tracker
@@ -75,7 +75,7 @@ def result(trial: Trial, top1: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(run: Run, top1: float, points: int = 20) -> None:
+def write(run: TrialDir, top1: float, points: int = 20) -> None:
     """Points of a run whose last accuracy is ``top1``."""
     run.prepare()
     for i in range(1, points + 1):
@@ -88,7 +88,7 @@ def everything(out: Path, trials: list[Trial]) -> Iterator[None]:
     """Trial directories as the harness leaves them; one trial runs as long as this holds."""
     live = None
     for trial in {t.id: t for t in reversed(trials)}.values():
-        run = Run(out, trial)
+        run = TrialDir(out, trial)
         top1 = TOP1.get(trial.label, ())
         if trial.label == "zskt":
             run.fail("skip", "teacher has no BatchNorm layer")
@@ -166,7 +166,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     with everything(made.out, made.trials):
         made.report()
         made.from_store = made.files()
-        Tracker(None, made.out, "größe_1").sync(made.trials, Dirs(made.out))
+        Tracker(None, made.out, "größe_1").sync(made.trials, Store(made.out))
         ledger = Ledger(Place(resolve_uri(None, made.out), made.out, "größe_1")).open()
         ledger._new(made.trials[0])  # a run that stands there twice
         live = next(t for t in made.trials if (t.label, t.seed) == ("adi", 0))

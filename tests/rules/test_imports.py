@@ -1,6 +1,7 @@
 """Who may import whom, as data: a tower of parts, each importing what lies below it.
 
-Imports inside functions count. A name in a text counts as well (``import_module("a.b")``, ``"a.b:function"``): it reaches as far.
+Imports inside functions count. A name in a text counts as well (``import_module("a.b")``,
+``"a.b:function"``): it reaches as far.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ MAY: dict[str, tuple[str, ...]] = {
     "harness.cli": ("harness", "reports"),
     "methods": ("harness.nets", "harness.tasks.views"),
     "benchmarks": (),
-    "reports": ("harness.store", "harness.metrics.base"),
+    "reports": (
+        *("harness.store", "harness.metrics.base"),
+        *("reports.numbers", "reports.tables", "reports.figures", "reports.page"),
+    ),
     "reports.numbers": ("harness.store", "harness.metrics.base"),
     "reports.tables": ("harness.store", "harness.metrics.base", "reports.numbers"),
     "reports.figures": ("harness.store", "harness.metrics.base", "reports.numbers"),
@@ -104,9 +108,13 @@ def imports(text: str, package: str = "") -> Iterator[str]:
             literal = node.args[0]
             if isinstance(literal, ast.Constant) and isinstance(literal.value, str):
                 yield f"name:{literal.value}"
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and NAME.fullmatch(node.value):
-            if id(node) not in documents:
-                yield f"name:{node.value.partition(':')[0].rstrip('.')}"
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and NAME.fullmatch(node.value)
+            and id(node) not in documents
+        ):
+            yield f"name:{node.value.partition(':')[0].rstrip('.')}"
 
 
 def within(name: str, module: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.config import Trial
 from harness.errors import Diverged
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 
 HERE = "tests.schedule.noop_search:run_trial"
 
@@ -23,14 +23,14 @@ def top1(lr_s: float, share: float) -> float:
     return round(90.0 * share**0.2 - 20.0 * abs(math.log10(lr_s / 0.03)), 3)
 
 
-def calls(run: Run) -> int:
+def calls(run: TrialDir) -> int:
     path = run.path / "calls.txt"
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
 def run_trial(
     trial: Trial,
-    run: Run,
+    run: TrialDir,
     *,
     data_root: Path | None,
     teachers_dir: Path,

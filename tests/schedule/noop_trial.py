@@ -18,7 +18,7 @@ from typing import Any
 from harness.config import Budget, Trial
 from harness.errors import DfkdError, Diverged, Skipped
 from harness.schedule.attempt import Errand
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 from harness.tasks.catalog import RECIPES
 
 HERE = "tests.schedule.noop_trial:run_trial"
@@ -46,14 +46,14 @@ def make(
     )
 
 
-def calls(run: Run) -> list[str]:
+def calls(run: TrialDir) -> list[str]:
     path = run.path / "calls.txt"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def run_trial(
     trial: Trial,
-    run: Run,
+    run: TrialDir,
     *,
     data_root: Path | None,
     teachers_dir: Path,

@@ -24,7 +24,7 @@ from harness.schedule.on_ray import connected
 from harness.schedule.preflight import Site, _import_path
 from harness.schedule.progress import Progress, duration
 from harness.schedule.run import run_trials
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 from tests.schedule.noop_trial import HERE, TEACHER, calls, make
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def go(trials: list[Trial], out: Path, **options: Any) -> Summary:
 
 
 def tries(out: Path, trials: list[Trial]) -> list[int]:
-    return [len(calls(Run(out, t))) for t in trials]
+    return [len(calls(TrialDir(out, t))) for t in trials]
 
 
 class Diary:
@@ -98,7 +98,7 @@ def test_a_failure_is_recorded_with_its_reason_and_the_others_run(
     bad, good = make(0, do=do), make(1)
     summary = go([bad, good], tmp_path)
     assert getattr(summary, status) == (bad,) and summary.done == (good,)
-    failure = Run(tmp_path, bad).failure()
+    failure = TrialDir(tmp_path, bad).failure()
     assert failure and (failure["kind"], failure["reason"]) == (kind, reason)
     assert "noop_trial.py" in failure["detail"]  # the traceback
     go([bad, good], tmp_path)
@@ -108,7 +108,7 @@ def test_a_failure_is_recorded_with_its_reason_and_the_others_run(
 def test_retry_runs_failed_and_skipped_trials_again_from_nothing(tmp_path: Path) -> None:
     trials = [make(0, do="diverge"), make(1, do="skip"), make(2)]
     go(trials, tmp_path)
-    left = Run(tmp_path, trials[0]).path / "checkpoint"
+    left = TrialDir(tmp_path, trials[0]).path / "checkpoint"
     left.mkdir()
     summary = go(trials, tmp_path, retry=("failed",))
     assert tries(tmp_path, trials) == [2, 2, 1] and summary.ran == 2
@@ -159,7 +159,7 @@ def test_a_teacher_is_made_once_and_its_failure_stops_its_trials_alone(tmp_path:
     assert summary.done == (trials[0], trials[1], trials[3]) and summary.open == (trials[2],)
     made = (tmp_path / "teachers" / "trained.txt").read_text().split()[::2]
     assert made == ["wrn16_2", "resnet18"]
-    failure = Run(tmp_path, trials[2]).failure()
+    failure = TrialDir(tmp_path, trials[2]).failure()
     assert failure and failure["kind"] == "infra"
     assert failure["reason"].startswith("no teacher: teacher lenet5 on digits: accuracy 10.00")
 
@@ -180,7 +180,7 @@ def test_the_tracker_hears_of_every_trial_and_is_closed(tmp_path: Path) -> None:
 # --- other processes ----------------------------------------------------------------------------
 
 
-def holder(run: Run, seconds: float) -> subprocess.Popen[str]:
+def holder(run: TrialDir, seconds: float) -> subprocess.Popen[str]:
     """A process that holds the trial for a while and dies."""
     run.path.mkdir(parents=True, exist_ok=True)
     code = (
@@ -196,7 +196,7 @@ def holder(run: Run, seconds: float) -> subprocess.Popen[str]:
 def test_a_trial_that_a_dying_worker_still_holds_is_waited_for(tmp_path: Path) -> None:
     """The driver was killed, its last workers let go a moment later: nothing else was open meanwhile."""
     trial = make(0)
-    other = holder(Run(tmp_path, trial), 1.5)
+    other = holder(TrialDir(tmp_path, trial), 1.5)
     try:
         assert go([trial], tmp_path).done == (trial,)
     finally:
@@ -208,19 +208,19 @@ def test_a_trial_that_somebody_holds_is_reported_and_left_alone(
 ) -> None:
     monkeypatch.setattr("harness.schedule.passes._GRACE", 0.3)
     trials = [make(0), make(1)]
-    other = holder(Run(tmp_path, trials[0]), 60)
+    other = holder(TrialDir(tmp_path, trials[0]), 60)
     try:
         summary = go(trials, tmp_path)
     finally:
         other.kill()
         other.wait()
     assert summary.busy == (trials[0],) and summary.done == (trials[1],)
-    assert tries(tmp_path, trials) == [0, 1] and Run(tmp_path, trials[0]).failure() is None
+    assert tries(tmp_path, trials) == [0, 1] and TrialDir(tmp_path, trials[0]).failure() is None
 
 
 def test_a_trial_that_a_dying_process_lets_go_of_is_taken(tmp_path: Path) -> None:
     trials = [make(0), make(1)]
-    other = holder(Run(tmp_path, trials[0]), 1.0)
+    other = holder(TrialDir(tmp_path, trials[0]), 1.0)
     summary = go(trials, tmp_path)
     other.wait()
     assert summary.done == tuple(trials) and summary.ran == 2
@@ -261,9 +261,9 @@ def test_ctrl_c_ends_the_run_and_the_next_one_goes_on(tmp_path: Path) -> None:
     summary = go(trials, tmp_path)
     assert summary.interrupted and summary.done == (trials[0],) and summary.open == (trials[1], trials[2])
     assert str(summary) == "interrupted: 1 done, 2 to be run again; the same command goes on from here"
-    failure = Run(tmp_path, trials[1]).failure()
+    failure = TrialDir(tmp_path, trials[1]).failure()
     assert failure and failure["kind"] == "killed" and "Ctrl-C" in failure["reason"]
-    assert Run(tmp_path, trials[2]).failure() is None
+    assert TrialDir(tmp_path, trials[2]).failure() is None
 
 
 # --- before anything starts ---------------------------------------------------------------------
@@ -413,7 +413,7 @@ def test_ray_runs_a_grid_and_keeps_quiet(
     assert (summary.failed, summary.skipped, summary.open) == ((trials[1],), (trials[2],), (trials[4],))
     # the method's own failures are not tried again, the machine's are, twice
     assert tries(tmp_path, trials) == [1, 1, 1, 2, 3, 1]
-    pid, _, device, threads = calls(Run(tmp_path, trials[0]))[0].split(" ")
+    pid, _, device, threads = calls(TrialDir(tmp_path, trials[0]))[0].split(" ")
     assert int(pid) != os.getpid() and (device, threads) == ("cpu", "1")
     ends = {seed: status for word, seed, status in diary.words if word == "end"}
     assert ends == {0: "FINISHED", 1: "FAILED", 2: "FAILED", 3: "FINISHED", 4: "KILLED", 5: "FINISHED"}
@@ -445,7 +445,7 @@ def test_a_worker_that_keeps_dying_is_recorded_as_killed_and_a_teacher_job_fails
     trials = [make(0, do="die"), make(1, teacher="lenet5")]
     summary = go(trials, tmp_path, workers=None)
     assert summary.open == tuple(trials) and tries(tmp_path, trials) == [3, 0]
-    killed, untaught = Run(tmp_path, trials[0]).failure(), Run(tmp_path, trials[1]).failure()
+    killed, untaught = TrialDir(tmp_path, trials[0]).failure(), TrialDir(tmp_path, trials[1]).failure()
     assert killed and (killed["kind"], killed["reason"]) == ("killed", "its worker process was killed")
     assert untaught and untaught["reason"].startswith("no teacher: teacher lenet5 on digits: accuracy")
 
@@ -465,7 +465,7 @@ def test_a_driver_that_is_stopped_leaves_trials_to_go_on_with(tmp_path: Path, ho
     text = "[make(i, nap=0.3, points=10) for i in range(3)]"
     trials = [make(i, nap=0.3, points=10) for i in range(3)]
     process = driver(tmp_path, text)
-    wait_for(lambda: len(Run(tmp_path, trials[0]).curve()) > 3)
+    wait_for(lambda: len(TrialDir(tmp_path, trials[0]).curve()) > 3)
     os.killpg(process.pid, how) if how == signal.SIGINT else process.send_signal(how)
     out, err = process.communicate(timeout=60)
     if how != signal.SIGKILL:
@@ -473,7 +473,7 @@ def test_a_driver_that_is_stopped_leaves_trials_to_go_on_with(tmp_path: Path, ho
         assert all("interrupted by Ctrl-C or SIGTERM" in line for line in err.splitlines()[1:]), err
     out, err = driver(tmp_path, text).communicate(timeout=120)
     assert out.startswith("3 done\n"), err
-    result = Run(tmp_path, trials[0]).result()
+    result = TrialDir(tmp_path, trials[0]).result()
     assert result and result["metrics"]["start"] > 3  # went on from its checkpoint
     assert sorted(os.listdir(tmp_path)) == ["teachers", "trials"]
 
@@ -493,7 +493,7 @@ TWO_NODES = """
 import sys, threading, time
 from pathlib import Path
 from harness import schedule
-from harness.rundir import Run
+from harness.rundir import TrialDir
 from ray.cluster_utils import Cluster
 from tests.noop_trial import HERE, TEACHER, calls, make
 
@@ -509,7 +509,7 @@ def remove():
     while not lost:
         time.sleep(0.05)
         for trial in trials:
-            run = Run(out, trial)
+            run = TrialDir(out, trial)
             if any(node.node_id in call for call in calls(run)) and len(run.curve()) > 3:
                 lost.append(trial)
                 cluster.remove_node(node, allow_graceful=False)
@@ -519,7 +519,7 @@ threading.Thread(target=remove, daemon=True).start()
 summary = schedule.run_trials(trials, out, address=cluster.address, run_trial=HERE, have_teacher=TEACHER)
 print(summary)
 for trial in lost:
-    run = Run(out, trial)
+    run = TrialDir(out, trial)
     print(len(calls(run)), run.result()["metrics"]["start"] > 3, len(run.curve()))
 cluster.shutdown()
 """

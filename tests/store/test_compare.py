@@ -19,7 +19,7 @@ from harness.errors import DfkdError
 from harness.grids import expand, load
 from harness.store import records
 from harness.store.compare import Comparison, Pair, compare
-from harness.store.directory import Dirs, Run
+from harness.store.directory import Store, TrialDir
 from harness.store.frame import curves, frame
 from reports.numbers import table
 from reports.page import changes
@@ -46,9 +46,9 @@ def finish(
     curve: tuple[float, ...] = (50.0, 90.0),
     seconds: float = 3.0,
     **where: Any,
-) -> Run:
+) -> TrialDir:
     """A finished trial as a run leaves it, of 400 test images."""
-    run = Run(out, trial)
+    run = TrialDir(out, trial)
     run.prepare()
     for i, value in enumerate(curve, 1):
         run.append({"point": i, "round": 5 * i, "top1": value, "seconds": seconds * i, "G/bn": 1.5})
@@ -251,13 +251,13 @@ class TestOtherDeclarations:
 
     def test_without_a_number(self, a, b):
         finish(a, noop_trial.make(0))
-        run = Run(b, noop_trial.make(0))
+        run = TrialDir(b, noop_trial.make(0))
         run.prepare()
         run.fail("method", "loss of 'G' is not finite")
         finish(a, noop_trial.make(1))
-        Run(b, noop_trial.make(1)).prepare()
+        TrialDir(b, noop_trial.make(1)).prepare()
         for side in (a, b):
-            Run(side, noop_trial.make(2)).prepare()  # declared by both, run by none: nothing to tell
+            TrialDir(side, noop_trial.make(2)).prepare()  # declared by both, run by none: nothing to tell
         found = held(a, b)
         assert [p.verdict for p in found.pairs] == ["no number"] * 2
         said = "\n".join(changes.lines(found))
@@ -278,7 +278,7 @@ class TestTables:
         for trial in trials:
             finish(a, trial, top1=200 / 3 + trial.seed, metrics={"val_nll": 1 / 3})
         file = tmp_path / "was.csv"
-        file.write_text(frame(trials, Dirs(a)).to_csv(index=False, lineterminator="\n"))
+        file.write_text(frame(trials, Store(a)).to_csv(index=False, lineterminator="\n"))
         found = held(file, a)
         assert [(p.verdict, p.promised, p.compared) for p in found.pairs] == [("equal", True, 4)] * 2
         assert found.pairs[0].resolution > 0
@@ -291,7 +291,7 @@ class TestTables:
             finish(a, trial, top1=200 / 3 + trial.seed)
             finish(b, trial, top1=200 / 3 + trial.seed * 1.5)
         report = tmp_path / "report.csv"
-        report.write_text(table.to_csv(table.main(frame(trials, Dirs(a)), curves(trials, Dirs(a)))))
+        report.write_text(table.to_csv(table.main(frame(trials, Store(a)), curves(trials, Store(a)))))
         code, out, _ = dfkd("compare", report, a, "--json")
         (pair,) = json.loads(out)["pairs"]
         assert code == 0 and pair["verdict"] == "equal" and not pair["promised"]
@@ -313,7 +313,7 @@ class TestTables:
             finish(a, trial)
         finish(b, trials[0])
         report = tmp_path / "report.csv"
-        report.write_text(table.to_csv(table.main(frame(trials, Dirs(a)), curves(trials, Dirs(a)))))
+        report.write_text(table.to_csv(table.main(frame(trials, Store(a)), curves(trials, Store(a)))))
         assert "n: 2 -> 1" in dfkd("compare", report, b)[1]
 
 
@@ -346,7 +346,7 @@ class TestTheCommand:
     def test_json_is_json(self, a, b, dfkd):
         finish(a, noop_trial.make(0))
         finish(b, noop_trial.make(0), top1=89.0, torch="x")
-        run = Run(b, noop_trial.make(1))
+        run = TrialDir(b, noop_trial.make(1))
         run.prepare()
         run.fail("skip", "no BatchNorm")
         told = json.loads(dfkd("compare", a, b, "--json")[1])
@@ -361,7 +361,7 @@ class TestTheCommand:
             finish(a, trial)
             finish(b, trial)
         other = chosen[0].model_copy(update={"protocol": 0})  # an older version's, of the same name
-        shutil.rmtree(Run(b, chosen[0]).path)
+        shutil.rmtree(TrialDir(b, chosen[0]).path)
         finish(b, other)
         told = json.loads(dfkd("compare", a, b, tmp_path / "tiny.py", "--json")[1])
         assert [(p["a"]["row"], p["a"]["seed"], p["by"]) for p in told["pairs"]] == [

@@ -14,7 +14,7 @@ import pytest
 
 from harness.config import Budget, Trial
 from harness.errors import DfkdError, DiskError
-from harness.store.directory import Busy, Dirs, Run
+from harness.store.directory import Busy, Store, TrialDir
 from harness.tasks.catalog import RECIPES
 
 
@@ -28,15 +28,15 @@ def make(seed: int = 0, **change: Any) -> Trial:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return Run(tmp_path / "out", make())
+def run(tmp_path: Path) -> TrialDir:
+    return TrialDir(tmp_path / "out", make())
 
 
-def result(run: Run) -> dict[str, Any]:
+def result(run: TrialDir) -> dict[str, Any]:
     return {"id": run.id, "metrics": {"top1": 90.0}, "warnings": []}
 
 
-def test_a_trial_goes_from_missing_over_partial_to_done(run: Run) -> None:
+def test_a_trial_goes_from_missing_over_partial_to_done(run: TrialDir) -> None:
     assert run.status() == "missing" and not run.path.exists()
     with run.lock():
         run.prepare()
@@ -51,7 +51,7 @@ def test_a_trial_goes_from_missing_over_partial_to_done(run: Run) -> None:
     assert not list(run.path.glob(".*"))
 
 
-def test_a_lock_held_by_another_process_is_running_and_dies_with_it(run: Run) -> None:
+def test_a_lock_held_by_another_process_is_running_and_dies_with_it(run: TrialDir) -> None:
     with run.lock():
         pass
     code = (
@@ -69,10 +69,10 @@ def test_a_lock_held_by_another_process_is_running_and_dies_with_it(run: Run) ->
         other.wait()
     assert run.status() == "missing"
     with run.lock():
-        assert Run(run.path.parents[1], run.trial).status() == "running"
+        assert TrialDir(run.path.parents[1], run.trial).status() == "running"
 
 
-def test_a_probe_does_not_turn_a_runner_away(run: Run) -> None:
+def test_a_probe_does_not_turn_a_runner_away(run: TrialDir) -> None:
     probe = (
         "import sys, time\nfrom filelock import FileLock\nprint('on', flush=True)\nend = time.time() + 2\n"
         "while time.time() < end:\n    FileLock(sys.argv[1]).acquire().lock.release()\n    time.sleep(0.001)"
@@ -92,7 +92,7 @@ def test_a_probe_does_not_turn_a_runner_away(run: Run) -> None:
 
 
 @pytest.mark.parametrize("tail", ['{"point": 3, "to', '{"point": 3}', "\0\0\0\n", "[1]\n"])
-def test_a_torn_line_is_ignored_and_never_swallows_the_next(run: Run, tail: str) -> None:
+def test_a_torn_line_is_ignored_and_never_swallows_the_next(run: TrialDir, tail: str) -> None:
     run.prepare()
     for point in (1, 2):
         run.append({"point": point, "top1": 1.5 * point})
@@ -106,7 +106,7 @@ def test_a_torn_line_is_ignored_and_never_swallows_the_next(run: Run, tail: str)
     assert path.read_text() == '{"point": 1, "top1": 1.5}\n{"point": 2, "top1": 3.0}\n'
 
 
-def test_numbers_of_a_curve_come_back_exactly(run: Run) -> None:
+def test_numbers_of_a_curve_come_back_exactly(run: TrialDir) -> None:
     run.prepare()
     row = {"point": 1, "top1": 0.1 + 0.2, "flops": 1.2345678901234567e17, "G/bn": float("inf")}
     run.append(row)
@@ -117,7 +117,7 @@ def test_numbers_of_a_curve_come_back_exactly(run: Run) -> None:
     ("kind", "status"),
     [("method", "failed"), ("skip", "skipped"), ("killed", "partial"), ("infra", "partial")],
 )
-def test_failure_kinds_decide_whether_a_trial_runs_again(run: Run, kind: Any, status: str) -> None:
+def test_failure_kinds_decide_whether_a_trial_runs_again(run: TrialDir, kind: Any, status: str) -> None:
     run.prepare()
     run.append({"point": 1})
     run.fail(kind, "loss is\nnot finite", "Traceback ...")
@@ -127,13 +127,13 @@ def test_failure_kinds_decide_whether_a_trial_runs_again(run: Run, kind: Any, st
     assert run.failure() is None and run.status() == "partial"
 
 
-def test_killed_before_the_first_point_is_missing_with_a_reason(run: Run) -> None:
+def test_killed_before_the_first_point_is_missing_with_a_reason(run: TrialDir) -> None:
     run.fail("infra", "node lost")
     assert run.status() == "missing" and (run.failure() or {})["reason"] == "node lost"
 
 
 @pytest.mark.parametrize("text", ["", '{"id": "x', '{"id": "another", "metrics": {}}', "[]", "null"])
-def test_a_damaged_result_is_run_again_and_says_so(run: Run, text: str) -> None:
+def test_a_damaged_result_is_run_again_and_says_so(run: TrialDir, text: str) -> None:
     run.prepare()
     (run.path / "result.json").write_text(text)
     assert run.result() is None and run.status() == "partial"
@@ -142,13 +142,13 @@ def test_a_damaged_result_is_run_again_and_says_so(run: Run, text: str) -> None:
     assert run.status() == "done" and run.failure() is None
 
 
-def test_a_damaged_failure_counts_as_none(run: Run) -> None:
+def test_a_damaged_failure_counts_as_none(run: TrialDir) -> None:
     run.prepare()
     (run.path / "failure.json").write_text('{"kind": "meth')
     assert run.failure() is None and run.status() == "missing"
 
 
-def test_a_kill_between_two_files_leaves_the_old_one_and_no_litter_for_long(run: Run) -> None:
+def test_a_kill_between_two_files_leaves_the_old_one_and_no_litter_for_long(run: TrialDir) -> None:
     run.prepare()
     (run.path / ".result.json.123.tmp").write_text('{"id"')
     assert run.status() == "missing"
@@ -158,7 +158,7 @@ def test_a_kill_between_two_files_leaves_the_old_one_and_no_litter_for_long(run:
 
 def test_an_out_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    run = Run(tmp_path / "file", make())
+    run = TrialDir(tmp_path / "file", make())
     assert run.status() == "missing"
     for act in (run.prepare, lambda: run.fail("killed", "x"), lambda: run.lock().__enter__()):
         with pytest.raises(DiskError, match=r"cannot write .*file.*: Not a directory"):
@@ -166,7 +166,7 @@ def test_an_out_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_is_one_clear_line(run: Run) -> None:
+def test_a_full_disk_is_one_clear_line(run: TrialDir) -> None:
     run.prepare()
     (run.path / "curve.jsonl").symlink_to("/dev/full")
     with pytest.raises(DiskError, match=r"curve\.jsonl: No space left on device"):
@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_clear_line(run: Run) -> None:
 
 
 def test_the_source_reads_curves_by_key_and_samples(tmp_path: Path) -> None:
-    dirs, trial = Dirs(tmp_path), make()
+    dirs, trial = Store(tmp_path), make()
     assert dirs.samples(trial.id) is None and dirs.curve(trial) == []
     run = dirs.run(trial)
     run.prepare()

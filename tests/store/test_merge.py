@@ -16,7 +16,7 @@ from filelock import FileLock
 from harness.errors import DfkdError
 from harness.store import merge, merge_copy
 from harness.store.cards import Card
-from harness.store.directory import Busy, Run
+from harness.store.directory import Busy, TrialDir
 from harness.tasks.catalog import RECIPES
 from tests.schedule import noop_trial
 from tests.store.test_compare import finish, held
@@ -31,8 +31,8 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def partial(out: Path, seed: int = 0, points: int = 1) -> Run:
-    run = Run(out, noop_trial.make(seed))
+def partial(out: Path, seed: int = 0, points: int = 1) -> TrialDir:
+    run = TrialDir(out, noop_trial.make(seed))
     run.prepare()
     for i in range(1, points + 1):
         run.append({"point": i, "top1": 10.0 * i})
@@ -41,8 +41,8 @@ def partial(out: Path, seed: int = 0, points: int = 1) -> Run:
     return run
 
 
-def failed(out: Path, seed: int = 0) -> Run:
-    run = Run(out, noop_trial.make(seed))
+def failed(out: Path, seed: int = 0) -> TrialDir:
+    run = TrialDir(out, noop_trial.make(seed))
     run.prepare()
     run.fail("method", "loss of 'G' is not finite")
     return run
@@ -99,7 +99,7 @@ class TestCopying:
         with run.lock():
             pass
         plan = go(a, out=out)
-        copy = Run(out, noop_trial.make())
+        copy = TrialDir(out, noop_trial.make())
         there, was = snapshot(copy.path), snapshot(run.path)
         assert there == {k: v for k, v in was.items() if k not in ("synced.json", ".result.json.7.tmp")}
         assert copy.status() == "done" and not (copy.path / "lock").exists()
@@ -121,7 +121,7 @@ class TestCopying:
         assert kinds(again) == ["same"] * 4 and not again.moves and not again.left
 
     def test_trials_that_nobody_ran_are_passed_over(self, a, out):
-        Run(a, noop_trial.make(0)).prepare()
+        TrialDir(a, noop_trial.make(0)).prepare()
         (a / "trials" / noop_trial.make(1).id).mkdir()
         (a / "trials" / noop_trial.make(1).id / "lock").touch()
         finish(a, noop_trial.make(2))
@@ -129,9 +129,9 @@ class TestCopying:
 
     def test_a_stub_in_out_gives_way(self, a, out):
         finish(a, noop_trial.make())
-        Run(out, noop_trial.make()).prepare()
+        TrialDir(out, noop_trial.make()).prepare()
         assert kinds(go(a, out=out)) == ["copied"]
-        assert Run(out, noop_trial.make()).status() == "done"
+        assert TrialDir(out, noop_trial.make()).status() == "done"
         assert (out / "set-aside" / noop_trial.make().id / "trial.json").exists()
 
 
@@ -149,7 +149,7 @@ class TestWhoWins:
                 plan = go(source, out=out)
                 better = order.index(theirs) < order.index(mine)
                 assert kinds(plan) == ["replaced" if better else "kept"]
-                assert Run(out, noop_trial.make()).settled() == (theirs if better else mine)
+                assert TrialDir(out, noop_trial.make()).settled() == (theirs if better else mine)
                 aside = out / "set-aside" / noop_trial.make().id
                 assert (snapshot(aside) == was) if better else not aside.exists()
 
@@ -160,8 +160,8 @@ class TestWhoWins:
         plan = go(a, b, out=out)
         assert kinds(plan) == ["kept", "replaced"]
         assert "interrupted after 5 points" in plan.fates[1].why
-        assert len(Run(out, noop_trial.make()).curve()) == 5
-        assert (Run(out, noop_trial.make()).path / "checkpoint" / "state.pt").read_bytes() == b"half way"
+        assert len(TrialDir(out, noop_trial.make()).curve()) == 5
+        assert (TrialDir(out, noop_trial.make()).path / "checkpoint" / "state.pt").read_bytes() == b"half way"
 
     def test_the_best_of_several_is_copied_once(self, a, b, out, tmp_path):
         partial(a)
@@ -184,7 +184,7 @@ class TestWhoWins:
 
 class TestOtherNumbers:
     @pytest.fixture
-    def two(self, a, out) -> tuple[Run, Run]:
+    def two(self, a, out) -> tuple[TrialDir, TrialDir]:
         mine = finish(out, noop_trial.make(), top1=90.0)
         theirs = finish(a, noop_trial.make(), top1=91.5, machine="another")
         os.utime(mine.path / "result.json", ns=(10**18, 10**18))
@@ -209,11 +209,11 @@ class TestOtherNumbers:
         finish(b, noop_trial.make(1), top1=1.0)
         finish(a, noop_trial.make(1), top1=2.0)
         go(b, a, out=out, prefer="first")
-        assert (Run(out, noop_trial.make(1)).result() or {})["metrics"]["top1"] == 1.0
+        assert (TrialDir(out, noop_trial.make(1)).result() or {})["metrics"]["top1"] == 1.0
 
     def test_newest_goes_by_the_time_of_the_result(self, a, b, out, two):
         assert kinds(go(a, out=out, prefer="newest")) == ["replaced"]
-        assert (Run(out, noop_trial.make()).result() or {})["metrics"]["top1"] == 91.5
+        assert (TrialDir(out, noop_trial.make()).result() or {})["metrics"]["top1"] == 91.5
         old = finish(b, noop_trial.make(), top1=70.0)
         os.utime(old.path / "result.json", ns=(10**17, 10**17))
         plan = go(b, out=out, prefer="newest")  # times were copied too
@@ -229,7 +229,7 @@ class TestOtherNumbers:
 class TestLocks:
     def test_a_running_trial_is_left_and_named(self, a, out, dfkd):
         finish(a, noop_trial.make(1))
-        with Run(a, noop_trial.make(0)).lock():
+        with TrialDir(a, noop_trial.make(0)).lock():
             partial(a)
             code, said, _ = dfkd("merge", a, "--out", out)
         assert code == 1 and "running   noop on digits wrn16_2->wrn16_1 seed 0" in said
@@ -266,7 +266,7 @@ class TestLocks:
         finish(out, noop_trial.make(), top1=90.0)
         with pytest.raises(DfkdError, match="changed since it was looked at: merge again"):
             merge_copy.carry_out(plan.out, plan.moves, plan.weights)
-        assert (Run(out, noop_trial.make()).result() or {})["metrics"]["top1"] == 90.0
+        assert (TrialDir(out, noop_trial.make()).result() or {})["metrics"]["top1"] == 90.0
 
     def test_two_merges_at_once(self, a, out):
         finish(a, noop_trial.make())
@@ -362,7 +362,7 @@ class TestTheDisk:
         left.mkdir(parents=True)
         (left / "half").write_text("x")
         go(a, out=out)
-        assert not (Run(out, noop_trial.make()).path / "half").exists()
+        assert not (TrialDir(out, noop_trial.make()).path / "half").exists()
 
     def test_a_dry_run_writes_nothing(self, a, b, out, dfkd):
         finish(a, noop_trial.make(0))

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from harness.config import Budget, Trial
 from harness.errors import DfkdError
 from harness.store import mlflow_record
-from harness.store.directory import Dirs, Run
+from harness.store.directory import Store, TrialDir
 from harness.store.frame import curves, frame
 from harness.store.mlflow_place import Place, resolve_uri
 from harness.store.mlflow_runs import Ledger, MLflow
@@ -59,8 +59,8 @@ def result(trial: Trial, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(out: Path, trial: Trial, points: int, finish: bool = True, **more: Any) -> Run:
-    run = Run(out, trial)
+def write(out: Path, trial: Trial, points: int, finish: bool = True, **more: Any) -> TrialDir:
+    run = TrialDir(out, trial)
     with run.lock():
         run.prepare()
         run.cut(0)
@@ -74,7 +74,7 @@ def write(out: Path, trial: Trial, points: int, finish: bool = True, **more: Any
 
 
 def assert_equal(trials: list[Trial], out: Path, experiment: str) -> None:
-    dirs, view = Dirs(out), MLflow(resolve_uri(None, out), experiment)
+    dirs, view = Store(out), MLflow(resolve_uri(None, out), experiment)
     pd.testing.assert_frame_equal(frame(trials, dirs), frame(trials, view), check_exact=True)
     pd.testing.assert_frame_equal(curves(trials, dirs), curves(trials, view), check_exact=True)
 
@@ -110,7 +110,7 @@ def recorded(out: Path) -> list[Any]:
 
 
 def sync(out: Path, trials: list[Trial]) -> tuple[int, int, int, int]:
-    done = Tracker(None, out, "grid").sync(trials, Dirs(out))
+    done = Tracker(None, out, "grid").sync(trials, Store(out))
     return done.created, done.completed, done.removed, done.unchanged
 
 
@@ -170,7 +170,7 @@ def test_a_frame_holds_what_the_directory_says(tmp_path: Path) -> None:
         write(tmp_path, t, points)
     write(tmp_path, trials[2], 3, finish=False).fail("method", "loss is not finite")
     write(tmp_path, trials[3], 3, finish=False)
-    got = frame(trials, Dirs(tmp_path), stale=lambda t, p: f"{t.seed} {p['torch']}")
+    got = frame(trials, Store(tmp_path), stale=lambda t, p: f"{t.seed} {p['torch']}")
     assert got["status"].tolist() == ["done", "done", "failed", "partial", "missing"]
     assert got["reason"].tolist() == ["", "", "loss is not finite", "", ""]
     assert got["stale"].tolist() == ["0 2.9", "1 2.9", "", "", ""]
@@ -187,7 +187,7 @@ def test_a_frame_holds_what_the_directory_says(tmp_path: Path) -> None:
     assert got.iloc[2:][["top1", "top1_mean", "rounds", "seconds"]].isna().all(axis=None)
     numeric = got.drop(columns=["seed", "teacher_seed", "reference", "control"]).select_dtypes("number")
     assert set(numeric.dtypes) == {np.dtype("float64")} and not got["reference"].any()
-    table = curves(trials, Dirs(tmp_path))
+    table = curves(trials, Store(tmp_path))
     assert table.groupby("seed")["point"].max().to_dict() == {0: 20, 1: 1, 2: 3, 3: 3}
     assert table.columns.tolist()[:4] == ["id", "variant", "seed", "point"]
     assert table["G/bn"].tolist()[:2] == [1.0, 0.5]
@@ -196,7 +196,7 @@ def test_a_frame_holds_what_the_directory_says(tmp_path: Path) -> None:
 def test_a_metric_that_a_grid_asks_for_and_a_trial_lacks_has_a_reason(tmp_path: Path) -> None:
     trials = [make(s) for s in range(2)]
     write(tmp_path, trials[0], 2)
-    got = frame(trials, Dirs(tmp_path), asked=("corruption", "fid", "top1"))
+    got = frame(trials, Store(tmp_path), asked=("corruption", "fid", "top1"))
     told = json.loads(got["unavailable"][0])
     assert told.keys() == {"corruption", "fid_100_test"} and "`dfkd measure`" in told["corruption"]
     assert math.isnan(got["corruption"][0]) and got["unavailable"][1] == ""
@@ -204,20 +204,20 @@ def test_a_metric_that_a_grid_asks_for_and_a_trial_lacks_has_a_reason(tmp_path: 
 
 def test_frames_of_nothing_have_their_columns(tmp_path: Path) -> None:
     for trials in ([], [make()]):
-        assert {"id", "status", "top1_tail", "commit", "stale"} <= set(frame(trials, Dirs(tmp_path)).columns)
-        assert curves(trials, Dirs(tmp_path)).empty
+        assert {"id", "status", "top1_tail", "commit", "stale"} <= set(frame(trials, Store(tmp_path)).columns)
+        assert curves(trials, Store(tmp_path)).empty
 
 
 # --- the view -------------------------------------------------------------------------------------
 
 
 def test_sync_gives_equal_frames_and_then_has_nothing_to_do(out: Path) -> None:
-    trials, dirs = [make(s) for s in range(6)], Dirs(out)
+    trials, dirs = [make(s) for s in range(6)], Store(out)
     write(out, trials[0], 12)
     write(out, trials[1], 3, finish=False).fail("method", LONG, "detail")
-    Run(out, trials[2]).fail("skip", "no BatchNorm")
+    TrialDir(out, trials[2]).fail("skip", "no BatchNorm")
     write(out, trials[3], 2, finish=False)
-    Run(out, trials[4]).fail("infra", "node lost")
+    TrialDir(out, trials[4]).fail("infra", "node lost")
     assert needs_sync(trials, dirs, None, "grid")
     assert sync(out, trials) == (5, 0, 0, 0)  # nobody ran the last
     assert_equal(trials, out, "grid")
@@ -233,7 +233,7 @@ def test_sync_gives_equal_frames_and_then_has_nothing_to_do(out: Path) -> None:
     assert view.predictions(trials[1].id) is None and view.predictions("x") is None
     assert view.result(trials[0])["warnings"] == [LONG, "second"]  # type: ignore[index]
     assert view.curve(trials[0], ["top1"])[1] == {"point": 2, "top1": 100 / 7 * 2}
-    Run(out, trials[0]).finish(result(trials[0], fd_teacher=0.5))  # measured again
+    TrialDir(out, trials[0]).finish(result(trials[0], fd_teacher=0.5))  # measured again
     write(out, trials[3], 4)  # and this one was resumed
     assert needs_sync(trials, dirs, None, "grid") and sync(out, trials) == (0, 2, 0, 3)
     assert_equal(trials, out, "grid")
@@ -262,7 +262,7 @@ class Asked(Counter[str]):
 
 
 def test_scalars_come_in_pages_and_a_curve_is_one_file(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trials, dirs = [make(s) for s in range(5)], Dirs(out)
+    trials, dirs = [make(s) for s in range(5)], Store(out)
     for points, trial in enumerate(trials[:4], 1):
         write(out, trial, points)
     write(out, trials[4], 2, finish=False)
@@ -279,7 +279,7 @@ def test_scalars_come_in_pages_and_a_curve_is_one_file(out: Path, monkeypatch: p
 def test_histories_tell_the_curve_of_a_run_that_goes_on_or_lost_its_artifacts(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost, live, dirs = make(0), make(1), Dirs(out)
+    lost, live, dirs = make(0), make(1), Store(out)
     for trial in (lost, live):
         write(out, trial, 3)
     sync(out, [lost, live])
@@ -300,7 +300,7 @@ def test_histories_tell_the_curve_of_a_run_that_goes_on_or_lost_its_artifacts(
 
 
 def test_a_tracked_trial_needs_no_sync(out: Path) -> None:
-    trial, dirs = make(), Dirs(out)
+    trial, dirs = make(), Store(out)
     tracker = Tracker(None, out, "grid")
     tracker.open()
     tracker.start(trial)
@@ -330,11 +330,11 @@ def test_a_resumed_trial_keeps_its_run_and_its_last_values(out: Path) -> None:
         if attempt == 1:
             write(out, trial, 2, finish=False)  # killed: three points were never on disk
         else:
-            assert Run(out, trial).cut(2) == 2
-            with Run(out, trial).lock():
+            assert TrialDir(out, trial).cut(2) == 2
+            with TrialDir(out, trial).lock():
                 for point in range(3, 6):
-                    Run(out, trial).append(row(point, seconds=7.0))
-                Run(out, trial).finish(result(trial))
+                    TrialDir(out, trial).append(row(point, seconds=7.0))
+                TrialDir(out, trial).finish(result(trial))
         tracker.end(trial, "KILLED")
         tracker.close()
         assert_equal([trial], out, "grid")
@@ -351,7 +351,7 @@ def test_a_clock_that_was_set_back_does_not_bring_old_values_to_life(
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: now + 3600)
         sync(out, [trial])
-    Run(out, trial).finish(result(trial, top1=1.0))
+    TrialDir(out, trial).finish(result(trial, top1=1.0))
     sync(out, [trial])
     assert frame([trial], MLflow(resolve_uri(None, out), "grid"))["top1"].tolist() == [1.0]
     assert_equal([trial], out, "grid")
@@ -364,13 +364,13 @@ def test_sync_ends_zombies_removes_doubles_and_leaves_the_living_alone(out: Path
     for trial in (dead, live, gone):
         ledger.begin(trial)
     ledger._new(dead)
-    Run(out, gone).path.mkdir(parents=True)
-    with Run(out, live).lock():
-        assert not needs_sync([live], Dirs(out), None, "grid")
+    TrialDir(out, gone).path.mkdir(parents=True)
+    with TrialDir(out, live).lock():
+        assert not needs_sync([live], Store(out), None, "grid")
         assert sync(out, [dead]) == (0, 1, 1, 0)  # the others may be another grid's
         status = {r.data.tags["trial_id"]: r.info.status for r in recorded(out)}
         assert status == {dead.id: "FINISHED", live.id: "RUNNING", gone.id: "KILLED"}
-        assert MLflow(resolve_uri(None, out), "grid").status(live) == Dirs(out).status(live) == "running"
+        assert MLflow(resolve_uri(None, out), "grid").status(live) == Store(out).status(live) == "running"
     assert sync(out, [dead, live])[3] == 1
     assert {r.info.status for r in recorded(out)} == {"FINISHED", "KILLED"}
     assert len(recorded(out)) == 3
@@ -426,8 +426,8 @@ def test_an_unreachable_server_is_one_line_and_no_delay(
     lines = capfd.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"MLflow at {uri} is unreachable: ")
     assert lines[0].endswith("trials go on, run `dfkd sync` later")
-    assert needs_sync([trial], Dirs(tmp_path), uri, "grid")
-    for act in (lambda: tracker.sync([trial], Dirs(tmp_path)), lambda: frame([trial], MLflow(uri, "grid"))):
+    assert needs_sync([trial], Store(tmp_path), uri, "grid")
+    for act in (lambda: tracker.sync([trial], Store(tmp_path)), lambda: frame([trial], MLflow(uri, "grid"))):
         with pytest.raises(DfkdError, match="is unreachable"):
             act()
 

@@ -19,7 +19,7 @@ from harness.cli import choose
 from harness.config import Grid
 from harness.grids import expand, load, override
 from harness.store import published
-from harness.store.directory import Dirs, Run
+from harness.store.directory import Store, TrialDir
 from harness.store.frame import curves, frame
 from harness.store.stale import Staleness
 from tests.build import finish
@@ -56,7 +56,7 @@ class World:
         to.mkdir(parents=True, exist_ok=True)
         stale = Staleness(self.out / "teachers")
         data = published.pack(
-            self.grid, expand.trials_of(self.grid), Dirs(out or self.out), stale, "dfkd run mine.py"
+            self.grid, expand.trials_of(self.grid), Store(out or self.out), stale, "dfkd run mine.py"
         )
         (to / published.NAME).write_bytes(data)
         return published.Archive(to)
@@ -76,7 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     trials = {(t.label, t.seed): t for t in expand.trials_of(grid)}
     finish(out, [t for t in trials.values() if t.label in ("cpsc", "no CFE")], images=700, side=8)
     for (row, seed), kind in {("adi", 0): "method", ("adi", 1): "skip", ("dfq", 0): "killed"}.items():
-        failed = Run(out, trials[row, seed])
+        failed = TrialDir(out, trials[row, seed])
         failed.fail(kind, "loss of 'G' is not finite", f"Traceback of {root}/secret.py")
     words = ["publish", root / "mine.py", "--out", out, "--to", root / "p" / "mine"]
     done = subprocess.run(
@@ -93,7 +93,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_published_folder_says_what_the_store_says(world: World) -> None:
-    kept, dirs, trials = published.Archive(world.folder), Dirs(world.out), expand.trials_of(world.grid)
+    kept, dirs, trials = published.Archive(world.folder), Store(world.out), expand.trials_of(world.grid)
     assert kept.trials == trials
     assert kept.grid == world.grid.model_copy(update={"name": "mine"})
     ended = [t for t in trials if t.label != "dfq"]
@@ -111,9 +111,9 @@ def test_a_grid_goes_on_from_what_is_published(world: World, tmp_path: Path, dfk
     code, said, _ = dfkd("merge", world.folder, "--out", tmp_path / "runs")
     assert code == 0
     assert "6 trials copied" in said
-    dirs, ended = Dirs(tmp_path / "runs"), [t for t in expand.trials_of(world.grid) if t.label != "dfq"]
-    pd.testing.assert_frame_equal(frame(ended, dirs), frame(ended, Dirs(world.out)))
-    pd.testing.assert_frame_equal(curves(ended, dirs), curves(ended, Dirs(world.out)))
+    dirs, ended = Store(tmp_path / "runs"), [t for t in expand.trials_of(world.grid) if t.label != "dfq"]
+    pd.testing.assert_frame_equal(frame(ended, dirs), frame(ended, Store(world.out)))
+    pd.testing.assert_frame_equal(curves(ended, dirs), curves(ended, Store(world.out)))
     assert [dirs.status(t) for t in expand.trials_of(world.grid) if t.label == "dfq"] == [
         "missing",
         "missing",
@@ -137,7 +137,7 @@ def test_what_is_published_and_damaged_is_not_merged(world: World, tmp_path: Pat
 
 def test_images_are_kept_of_the_first_seed_and_thinned(world: World) -> None:
     kept, first, second = published.Archive(world.folder), world.ids["cpsc", 0], world.ids["cpsc", 1]
-    whole, thin = Dirs(world.out).samples(first), kept.samples(first)
+    whole, thin = Store(world.out).samples(first), kept.samples(first)
     assert whole and thin
     assert len(whole["y"]) == 700
     assert np.bincount(thin["y"]).tolist() == [published.PER_CLASS] * 10
@@ -145,7 +145,7 @@ def test_images_are_kept_of_the_first_seed_and_thinned(world: World) -> None:
     for name in ("images", "y", "t", "s", "h"):
         assert np.array_equal(thin[name], whole[name][at])
     assert kept.samples(second) is None
-    one, other = kept.predictions(second), Dirs(world.out).predictions(second)
+    one, other = kept.predictions(second), Store(world.out).predictions(second)
     assert one and other
     assert np.array_equal(one["s"], other["s"])
 
@@ -189,7 +189,7 @@ def test_what_cannot_be_published(dfkd: Dfkd, world: World, tmp_path: Path) -> N
     to, empty = tmp_path / "p", tmp_path / "empty"
     code, _, error = dfkd("publish", world.file, "--out", empty, "--to", to)
     assert (code, error) == (2, f"dfkd: none of 8 trials has ended under {empty}: nothing to publish\n")
-    run = Run(tmp_path / "runs", expand.trials_of(world.grid)[0])
+    run = TrialDir(tmp_path / "runs", expand.trials_of(world.grid)[0])
     with run.lock():
         run.prepare()
         code, _, error = dfkd("publish", world.file, "--out", tmp_path / "runs", "--to", to)

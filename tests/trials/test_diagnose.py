@@ -20,7 +20,7 @@ from harness.metrics import coverage, variety
 from harness.metrics.base import Evidence, evaluate
 from harness.nets.catalog import spec
 from harness.settings import resolve
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 from harness.store.mlflow_record import record_of
 from harness.store.warnings import SIGNATURES, listed, name_of, names_of, renewed
 from harness.tasks import catalog
@@ -309,12 +309,12 @@ def home(tmp_path_factory) -> Path:
 
 class TestWhereTheyAppear:
     @pytest.fixture
-    def run(self, home, tmp_path) -> Run:
+    def run(self, home, tmp_path) -> TrialDir:
         cls = registry.methods.get("cpsc")
         settings = resolve(
             "cpsc", cls.HP, cls.PRESETS, {"batch": 8, "nz": 4, "g_steps": 1, "s_steps": 1, "beta": 1e-3}
         )
-        return Run(
+        return TrialDir(
             tmp_path,
             Trial(
                 task="digits", task_version=1, teacher="lenet5_bn", student="lenet5_half_bn", method="cpsc",
@@ -323,7 +323,7 @@ class TestWhereTheyAppear:
             ),
         )  # fmt: skip
 
-    def go(self, run: Run, home: Path) -> dict[str, Any]:
+    def go(self, run: TrialDir, home: Path) -> dict[str, Any]:
         from harness.trials import trial
 
         with run.lock():
@@ -384,7 +384,7 @@ class TestWhereTheyAppear:
         return capsys.readouterr().out
 
     def test_of_a_trial_that_still_runs_by_its_curve_so_far(self, tmp_path):
-        run = Run(tmp_path, noop_trial.make())
+        run = TrialDir(tmp_path, noop_trial.make())
         run.prepare()
         for row in curve([50.0, 80.0, 11.0, 10.0, 10.0]):
             run.append(row)

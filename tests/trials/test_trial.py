@@ -13,7 +13,7 @@ from harness import errors, files, registry
 from harness.config import Budget, Recipe, Trial
 from harness.errors import DiskError, Diverged
 from harness.settings import resolve
-from harness.store.directory import Run
+from harness.store.directory import TrialDir
 from harness.trials import build, loop, measure, teachers, trial
 from methods import dfad
 from methods.shared.pool import Field, Pool
@@ -55,7 +55,7 @@ def make(method: str, amount: float = 12, unit: str = "rounds", points: int = 4,
 
 
 def go(t: Trial, out: Path, home: Path, **more) -> dict:
-    run = Run(out, t)
+    run = TrialDir(out, t)
     with run.lock():
         return trial.run_trial(t, run, teachers_dir=home, **more)
 
@@ -95,7 +95,7 @@ def test_every_method_spends_every_unit(tmp_path, home, method, unit, amount):
     per_round = spend[unit] / spend["rounds"]
     assert amount <= spend[unit] < amount + per_round + 1e-6
     assert result["metrics"].keys() >= {"top1", "agreement"}
-    run = Run(tmp_path, t)
+    run = TrialDir(tmp_path, t)
     assert run.status() == "done"
     assert [row["point"] for row in run.curve()][-1] == 2
     assert np.load(run.path / "confusion.npy").sum() == 899
@@ -127,12 +127,12 @@ def test_killed_and_continued_has_the_same_bits(tmp_path, home, monkeypatch, met
 
     with pytest.raises(Killed):
         go(t, tmp_path / "killed", home, on_point=kill)
-    killed = Run(tmp_path / "killed", t)
+    killed = TrialDir(tmp_path / "killed", t)
     assert killed.status() == "partial"
     state = torch.load(killed.path / "checkpoint/state.pt", weights_only=True)
     assert 0 < state["progress"]["rounds"] < 12
     go(t, tmp_path / "killed", home)
-    same_but_times(Run(tmp_path / "whole", t).path, killed.path)
+    same_but_times(TrialDir(tmp_path / "whole", t).path, killed.path)
 
 
 class Hoarder(dfad.DFAD):
@@ -163,7 +163,7 @@ def hoarder(monkeypatch):
 
 
 def test_a_pool_goes_on_after_a_kill_and_is_measured_when_its_files_are_gone(tmp_path, home, hoarder):
-    whole, killed = Run(tmp_path / "whole", hoarder), Run(tmp_path / "killed", hoarder)
+    whole, killed = TrialDir(tmp_path / "whole", hoarder), TrialDir(tmp_path / "killed", hoarder)
     go(hoarder, tmp_path / "whole", home)
     seen = []
 
@@ -191,7 +191,7 @@ def test_a_pool_goes_on_after_a_kill_and_is_measured_when_its_files_are_gone(tmp
 
 
 def test_numbers_measured_with_other_kernels_are_told(tmp_path, home, hoarder, monkeypatch):
-    run = Run(tmp_path, hoarder)
+    run = TrialDir(tmp_path, hoarder)
     go(hoarder, tmp_path, home)
     told = run.result()
     monkeypatch.setattr(measure, "kernels", lambda: "here")
@@ -206,26 +206,26 @@ def test_files_of_a_pool_without_a_checkpoint_are_swept(tmp_path, home, hoarder)
     """Killed before the first checkpoint, or with one that cannot be read: the next try has its own files."""
     go(hoarder, tmp_path / "whole", home)
     for name, state in (("none", None), ("torn", b"PK\x03\x04 not a checkpoint")):
-        run = Run(tmp_path / name, hoarder)
+        run = TrialDir(tmp_path / name, hoarder)
         pools = run.path / "checkpoint" / "pools" / "images"
         pools.mkdir(parents=True)
         (pools / "segment-0-15.pt").write_bytes(b"left by a kill")
         if state:
             (run.path / "checkpoint/state.pt").write_bytes(state)
         go(hoarder, tmp_path / name, home)
-        same_but_times(Run(tmp_path / "whole", hoarder).path, run.path)
+        same_but_times(TrialDir(tmp_path / "whole", hoarder).path, run.path)
 
 
 def test_a_corrupt_checkpoint_starts_over_and_says_so(tmp_path, home, monkeypatch):
     monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", 0.0)
     t = make("dfad")
     go(t, tmp_path / "whole", home)
-    run = Run(tmp_path / "torn", t)
+    run = TrialDir(tmp_path / "torn", t)
     run.path.joinpath("checkpoint").mkdir(parents=True)
     (run.path / "checkpoint/state.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
     run.append({"point": 1, "top1": 99.0})
     go(t, tmp_path / "torn", home)
-    same_but_times(Run(tmp_path / "whole", t).path, run.path)
+    same_but_times(TrialDir(tmp_path / "whole", t).path, run.path)
     assert "starts over" in (run.path / "note.json").read_text()
 
 
@@ -235,7 +235,7 @@ def test_a_pickle_in_the_checkpoint_is_not_run(tmp_path, home):
             return (Path.touch, (tmp_path / "ran",))
 
     t = make("dfad", 2)
-    run = Run(tmp_path, t)
+    run = TrialDir(tmp_path, t)
     run.path.joinpath("checkpoint").mkdir(parents=True)
     torch.save({"method": Payload()}, run.path / "checkpoint/state.pt")
     go(t, tmp_path, home)
@@ -300,5 +300,5 @@ def test_exported_student_has_the_accuracy_of_the_table(tmp_path, home):
     result = go(t, tmp_path, home)
     found = images.load("digits")
     net = build("wrn16_1", found.task)
-    net.load_state_dict(load_file(Run(tmp_path, t).path / "final/student.safetensors"))
+    net.load_state_dict(load_file(TrialDir(tmp_path, t).path / "final/student.safetensors"))
     assert teachers.accuracy(net, found.test) == pytest.approx(result["metrics"]["top1"], abs=0.12)
