@@ -1,23 +1,99 @@
-"""Trial directories as a finished run leaves them, without running anything: numbers are drawn."""
+"""What many tests make: trials, rows of curves, results, directories as a run leaves them; runs nothing."""
 
 from __future__ import annotations
 
 import io
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from harness.config import Trial
+from harness import registry
+from harness.config import Budget, Trial
+from harness.settings import resolve
+from harness.store.directory import TrialDir
+from harness.tasks.catalog import RECIPES
 
 POINTS = 100
 TERMS = ("G/adv", "G/bn", "G/oh", "S/kd", "S/ce")
 
 
-def finish(out: Path, trials: Sequence[Trial], images: int = 40, side: int = 32) -> None:
-    """Write the result, curve, samples and predictions of every trial under ``out``.
+def trial(seed: int = 0, **change: Any) -> Trial:
+    """A trial of ten rounds on digits, of a method that there is none of; any field may be another."""
+    fields: dict[str, Any] = {
+        "task": "digits", "task_version": 1, "teacher": "wrn16_2", "student": "wrn16_1", "method": "noop",
+        "method_version": 1, "settings": {}, "recipe": RECIPES["small"], "teacher_seed": 0,
+        "budget": Budget(amount=10), "seed": seed, "label": "noop", "points": 4,
+    }  # fmt: skip
+    return Trial(**(fields | change))
+
+
+def trial_of(method: str, given: Mapping[str, Any] | None = None, **change: Any) -> Trial:
+    """The same of a method that there is, under its own name, its settings resolved from those given."""
+    cls = registry.methods.get(method)
+    settings = resolve(method, cls.HP, cls.PRESETS, dict(given or {}))
+    own = {"method": method, "method_version": cls.VERSION, "settings": settings, "label": method}
+    return trial(**(own | change))
+
+
+def row(point: int, **more: float) -> dict[str, Any]:
+    """A point of a curve: five rounds, ten updates and half a second after the last."""
+    counts = {"point": point, "round": 5 * point, "student_updates": 10 * point, "flops": 1e9 * point}
+    return counts | {"seconds": 0.5 * point, "top1": 10.0 * point, "agreement": 10.0 * point} | more
+
+
+def result(trial: Trial, **sections: Any) -> dict[str, Any]:
+    """A whole ``result.json``: a dictionary adds to its section, anything else takes its place."""
+    found: dict[str, Any] = {
+        "id": trial.id,
+        "metrics": {"top1": 90.0, "agreement": 91.0},
+        "unavailable": {},
+        "warnings": [],
+        "spend": {"rounds": 10, "student_updates": 20, "flops": 2e9},
+        "cost": {"seconds": 1.0, "seconds_total": 2.0, "peak_memory_mb": 900.0},
+        "provenance": {
+            "teacher_digest": "ab" * 32, "teacher_top1": 95.0, "data_digest": "cd" * 32, "device": "cpu",
+            "threads": trial.cpus, "torch": "2.9.0+cpu", "python": "3.12.3", "machine": "x86_64, 2 cores",
+            "kernels": "torch AVX2, openblas 0.3.30 Zen", "commit": "0123456789ab",
+        },
+    }  # fmt: skip
+    for name, value in sections.items():
+        found[name] = found[name] | value if isinstance(value, Mapping) else value
+    return found
+
+
+def finished(
+    out: Path,
+    trial: Trial,
+    curve: Sequence[float] = (50.0, 90.0),
+    arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    **sections: Any,
+) -> TrialDir:
+    """The directory of a finished trial.
+
+    Args:
+        out: the store.
+        trial: which.
+        curve: its top-1, point by point.
+        arrays: file name -> what is in it.
+        sections: as in `result`.
+    """
+    run = TrialDir(out, trial)
+    run.prepare()
+    run.cut(0)
+    for point, top1 in enumerate(curve, 1):
+        run.append(row(point, top1=top1))
+    for name, values in (arrays or {}).items():
+        run.write_arrays(name, values)
+    run.finish(result(trial, **sections))
+    return run
+
+
+def populate(out: Path, trials: Sequence[Trial], images: int = 40, side: int = 32) -> None:
+    """Write the result, curve, samples and predictions of every trial under ``out``; numbers are drawn.
 
     Args:
         out: the store.
@@ -52,27 +128,27 @@ def finish(out: Path, trials: Sequence[Trial], images: int = 40, side: int = 32)
         (folder / "predictions.npz").write_bytes(_npz(y=y, s=s))
         (folder / "lock").touch()
         (folder / "trial.json").write_text(json.dumps({"id": trial.id} | trial.model_dump(mode="json")))
-        (folder / "result.json").write_text(json.dumps(_result(trial, float(top1[-1])), indent=1))
+        (folder / "result.json").write_text(json.dumps(_drawn(trial, float(top1[-1])), indent=1))
 
 
-def _result(trial: Trial, top1: float) -> dict[str, object]:
-    return {
-        "id": trial.id,
-        "metrics": {
+def _drawn(trial: Trial, top1: float) -> dict[str, Any]:
+    teacher = f"{zlib.crc32(f'{trial.task} {trial.teacher}'.encode()):08x}" * 8
+    found = result(
+        trial,
+        metrics={
             "top1": top1, "agreement": top1, "val_top1": top1, "fd_teacher": 200 - top1,
             "class_coverage": 100.0,
         },
-        "unavailable": {"fid_10000_test": "no Inception weights: give --inception-weights FILE"},
-        "warnings": [],
-        "spend": {"rounds": 1000, "student_updates": 5000, "flops": 1.4e13},
-        "cost": {"seconds": 70.0, "seconds_total": 80.0, "peak_memory_mb": 900.0},
-        "provenance": {
-            "teacher_digest": f"{zlib.crc32(f'{trial.task} {trial.teacher}'.encode()):08x}" * 8,
-            "teacher_top1": 95.0, "data_digest": f"{zlib.crc32(trial.task.encode()):08x}" * 8,
-            "device": "cpu", "threads": trial.cpus, "python": "3.12.3", "machine": "x86_64, 2 cores",
-            "commit": "0123456789ab",
+        unavailable={"fid_10000_test": "no Inception weights: give --inception-weights FILE"},
+        spend={"rounds": 1000, "student_updates": 5000, "flops": 1.4e13},
+        cost={"seconds": 70.0, "seconds_total": 80.0},
+        provenance={
+            "teacher_digest": teacher, "data_digest": f"{zlib.crc32(trial.task.encode()):08x}" * 8,
         },
-    }  # fmt: skip
+    )  # fmt: skip
+    for name in ("torch", "kernels"):  # as results of before there were any
+        del found["provenance"][name]
+    return found
 
 
 def _npz(**arrays: np.ndarray) -> bytes:

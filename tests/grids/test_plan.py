@@ -12,7 +12,7 @@ from harness.grids.known import Known
 from harness.store.cards import Card, path_of
 from harness.store.directory import Store, TrialDir
 from harness.trials.provenance import machine
-from tests.build import finish
+from tests.build import populate
 
 #: ten rounds of 3 seconds and 2 for the rest
 COST = Cost(seconds=3.0, flops=1e9, updates=5.0, start=0.5, finish=1.5, bytes=1000.0)
@@ -69,7 +69,7 @@ def card(folder, trial, seconds=0.0, where=""):
 
 def finished(out, trial, **provenance):
     """1000 rounds in 70 seconds, 80 in all, 14 TFLOP, 5000 updates, unless changed."""
-    finish(out, [trial])
+    populate(out, [trial])
     path = TrialDir(out, trial).path / "result.json"
     result = json.loads(path.read_text())
     torch = place("cpu", 1)["torch"]

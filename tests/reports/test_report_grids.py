@@ -14,7 +14,7 @@ import pytest
 
 from harness.cli import main
 from harness.grids import expand, load
-from tests.build import finish
+from tests.build import populate
 from tests.reports.chromium import launched, watched
 from tests.reports.test_reports import Page
 
@@ -37,7 +37,7 @@ def world(tmp_path_factory) -> Path:
         ("second [2]", ("mnist",), "as published"),
     ):
         (out / f"{name}.py").write_text(GRID.format(tasks=tasks, seeds=(0, 1, 2), note=note))
-        finish(out, expand.remembered(load.load(out / f"{name}.py")), images=10, side=8)
+        populate(out, expand.remembered(load.load(out / f"{name}.py")), images=10, side=8)
     return out
 
 
@@ -219,7 +219,7 @@ def big(out: Path, name: str, seeds: int, **files: int) -> int:
     """Write a grid of 200 trials a seed, and finish those that are not."""
     (out / f"{name}.py").write_text(BIG.format(seeds=seeds))
     trials = expand.remembered(load.load(out / f"{name}.py"))
-    finish(out, [t for t in trials if not (out / "trials" / t.id).exists()], **files)
+    populate(out, [t for t in trials if not (out / "trials" / t.id).exists()], **files)
     return len(trials)
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.config import Budget, Trial
+from harness.config import Trial
 from harness.errors import DfkdError, Diverged, Skipped
 from harness.schedule.attempt import Errand
 from harness.store.directory import TrialDir
-from harness.tasks.catalog import RECIPES
+from tests.build import trial
 
 HERE = "tests.schedule.noop_trial:run_trial"
 TEACHER = "tests.schedule.noop_trial:have_teacher"
@@ -28,22 +28,7 @@ TEACHER = "tests.schedule.noop_trial:have_teacher"
 def make(
     seed: int = 0, *, teacher: str = "wrn16_2", cpus: int = 1, points: int = 4, **settings: Any
 ) -> Trial:
-    return Trial(
-        task="digits",
-        task_version=1,
-        teacher=teacher,
-        student="wrn16_1",
-        method="noop",
-        method_version=1,
-        settings=settings,
-        recipe=RECIPES["small"],
-        teacher_seed=0,
-        budget=Budget(amount=10),
-        seed=seed,
-        label="noop",
-        points=points,
-        cpus=cpus,
-    )
+    return trial(seed, teacher=teacher, cpus=cpus, points=points, settings=settings)
 
 
 def calls(run: TrialDir) -> list[str]:

@@ -22,7 +22,7 @@ from harness.store import published
 from harness.store.directory import Store, TrialDir
 from harness.store.frame import curves, frame
 from harness.store.stale import Staleness
-from tests.build import finish
+from tests.build import populate
 
 pytestmark = pytest.mark.xdist_group("archive")  # one world for all
 
@@ -74,7 +74,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     (root / "mine.py").write_text(GRID)
     grid, out = load.load(root / "mine.py"), root / "runs"
     trials = {(t.label, t.seed): t for t in expand.trials_of(grid)}
-    finish(out, [t for t in trials.values() if t.label in ("cpsc", "no CFE")], images=700, side=8)
+    populate(out, [t for t in trials.values() if t.label in ("cpsc", "no CFE")], images=700, side=8)
     for (row, seed), kind in {("adi", 0): "method", ("adi", 1): "skip", ("dfq", 0): "killed"}.items():
         failed = TrialDir(out, trials[row, seed])
         failed.fail(kind, "loss of 'G' is not finite", f"Traceback of {root}/secret.py")
