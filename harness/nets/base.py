@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from harness.config import Task
 from harness.errors import DfkdError
 from harness.network import BNStat, Out
 
@@ -108,27 +109,20 @@ class Net(nn.Module, ABC):
     std: Tensor
     stages: tuple[tuple[int, int, int], ...]
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        classes: int,
-        channels: int,
-        side: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-    ) -> None:
-        """Keep the description and the normaliser.
+    def __init__(self, name: str, task: Task) -> None:
+        """Keep the name and the task's normaliser.
 
         Raises:
             DfkdError: for a side too small, or a normaliser that does not fit the channels.
         """
         super().__init__()
-        if side < MIN_SIDE:
-            raise DfkdError(f"net {name!r} needs images of at least {MIN_SIDE} pixels a side, not {side}")
-        self.name, self.classes, self.channels, self.side = name, classes, channels, side
-        self.register_buffer("mean", _per_channel("mean", mean, channels))
-        self.register_buffer("std", _per_channel("std", std, channels))
+        if task.side < MIN_SIDE:
+            raise DfkdError(
+                f"net {name!r} needs images of at least {MIN_SIDE} pixels a side, not {task.side}"
+            )
+        self.name = name
+        self.register_buffer("mean", _per_channel("mean", task.mean, task.channels))
+        self.register_buffer("std", _per_channel("std", task.std, task.channels))
 
     @property
     def head(self) -> nn.Linear:
@@ -215,8 +209,9 @@ def reset_normaliser(net: Net, mean: Sequence[float], std: Sequence[float]) -> N
     Raises:
         DfkdError: when their number is not the number of channels, or a std is not positive.
     """
-    net.mean.copy_(_per_channel("mean", mean, net.channels))
-    net.std.copy_(_per_channel("std", std, net.channels))
+    channels = net.mean.shape[1]
+    net.mean.copy_(_per_channel("mean", mean, channels))
+    net.std.copy_(_per_channel("std", std, channels))
 
 
 def _per_channel(what: str, values: Sequence[float], channels: int) -> Tensor:

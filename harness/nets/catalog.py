@@ -15,6 +15,9 @@ from harness.errors import unknown
 from harness.nets.base import Net
 from harness.network import NetSpec
 
+#: a task -> a fresh network for its images and classes
+Builder = Callable[[Task], Net]
+
 
 def build(name: str, task: Task) -> Net:
     """A fresh network for a task, its weights drawn from torch's global stream.
@@ -22,9 +25,7 @@ def build(name: str, task: Task) -> Net:
     Raises:
         DfkdError: for an unknown name, or a task the network cannot take.
     """
-    net = nets.get(name)(classes=task.K, channels=task.channels, side=task.side, mean=task.mean, std=task.std)
-    assert isinstance(net, Net)
-    return net
+    return nets.get(name)(task)
 
 
 @lru_cache(maxsize=256)
@@ -54,9 +55,9 @@ class Nets:
     """Classifiers: each module of `harness.nets` may define ``NETS``: name -> builder."""
 
     @lru_cache  # noqa: B019 - one registry, one life
-    def _all(self) -> dict[str, Callable[..., nn.Module]]:
+    def _all(self) -> dict[str, Builder]:
         package = importlib.import_module("harness.nets")
-        found: dict[str, Callable[..., nn.Module]] = {}
+        found: dict[str, Builder] = {}
         for info in pkgutil.iter_modules(package.__path__):
             module = importlib.import_module(f"harness.nets.{info.name}")
             found.update(getattr(module, "NETS", {}))
@@ -71,8 +72,8 @@ class Nets:
         if name not in self._all():
             raise unknown("net", name, self.names())
 
-    def get(self, name: str) -> Callable[..., nn.Module]:
-        """The builder: ``builder(classes=, channels=, side=, mean=, std=) -> Net``.
+    def get(self, name: str) -> Builder:
+        """The builder.
 
         Raises:
             DfkdError: for an unknown name.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.config import Task
 from harness.nets.base import Net, TapBN
 from harness.network import BNStat
 
@@ -26,31 +27,18 @@ class LeNet(Net):
 
     HEAD: ClassVar[str] = "fc2"
 
-    def __init__(
-        self,
-        widths: tuple[int, int, int, int],
-        norm: bool,
-        *,
-        name: str,
-        classes: int,
-        channels: int,
-        side: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-    ) -> None:
+    def __init__(self, name: str, widths: tuple[int, int, int, int], norm: bool, task: Task) -> None:
         """``widths`` of the three convs and the hidden linear layer; ``norm`` puts BN after each conv."""
-        super().__init__(name=name, classes=classes, channels=channels, side=side, mean=mean, std=std)
+        super().__init__(name, task)
         c1, c2, c3, hidden = widths
-        self.conv1, self.conv2, self.conv3 = (
-            nn.Conv2d(channels, c1, 5),
-            nn.Conv2d(c1, c2, 5),
-            nn.Conv2d(c2, c3, 5),
-        )
+        self.conv1 = nn.Conv2d(task.channels, c1, 5)
+        self.conv2 = nn.Conv2d(c1, c2, 5)
+        self.conv3 = nn.Conv2d(c2, c3, 5)
         self.bn1, self.bn2, self.bn3 = (TapBN(c) if norm else None for c in (c1, c2, c3))
-        self.fc1, self.fc2 = nn.Linear(c3, hidden), nn.Linear(hidden, classes)
-        short = max(HOME - side, 0)
+        self.fc1, self.fc2 = nn.Linear(c3, hidden), nn.Linear(hidden, task.K)
+        short = max(HOME - task.side, 0)
         self.frame = (short // 2, short - short // 2) * 2
-        s1 = side + short - 4
+        s1 = task.side + short - 4
         s2 = s1 // 2 - 4
         s3 = s2 // 2 - 4
         self.stages = ((c1, s1, s1), (c2, s2, s2), (c3, s3, s3))
@@ -70,21 +58,10 @@ class LeNet(Net):
         return F.relu(self.fc1(z.mean((2, 3))))
 
 
-def _lenet(name: str, widths: tuple[int, int, int, int], norm: bool) -> Callable[..., Net]:
-    def builder(
-        *, classes: int, channels: int, side: int, mean: Sequence[float], std: Sequence[float]
-    ) -> Net:
-        return LeNet(
-            widths, norm, name=name, classes=classes, channels=channels, side=side, mean=mean, std=std
-        )
-
-    return builder
-
-
 FULL, HALF = (6, 16, 120, 84), (3, 8, 60, 42)
 
 NETS = {
-    name: _lenet(name, widths, norm)
+    name: partial(LeNet, name, widths, norm)
     for name, widths, norm in (
         ("lenet5", FULL, False),
         ("lenet5_half", HALF, False),

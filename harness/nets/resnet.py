@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.config import Task
 from harness.nets.base import Net, TapBN
 from harness.network import BNStat
 
@@ -41,30 +43,18 @@ class ResNet(Net):
 
     HEAD: ClassVar[str] = "linear"
 
-    def __init__(
-        self,
-        depth: int,
-        blocks: Sequence[int],
-        *,
-        classes: int,
-        channels: int,
-        side: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-    ) -> None:
+    def __init__(self, name: str, blocks: Sequence[int], task: Task) -> None:
         """``blocks`` per stage; torch's default initialisation, as in the released codes."""
-        super().__init__(
-            name=f"resnet{depth}", classes=classes, channels=channels, side=side, mean=mean, std=std
-        )
-        sides = (side, -(-side // 2), -(-side // 4), -(-side // 8))
+        super().__init__(name, task)
+        sides = (task.side, -(-task.side // 2), -(-task.side // 4), -(-task.side // 8))
         self.stages = tuple((64 * 2**i, s, s) for i, s in enumerate(sides))
-        self.conv1 = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(task.channels, 64, 3, 1, 1, bias=False)
         self.bn1 = TapBN(64)
         self.layer1 = _stage(blocks[0], 64, 64, 1)
         self.layer2 = _stage(blocks[1], 64, 128, 2)
         self.layer3 = _stage(blocks[2], 128, 256, 2)
         self.layer4 = _stage(blocks[3], 256, 512, 2)
-        self.linear = nn.Linear(512, classes)
+        self.linear = nn.Linear(512, task.K)
 
     def features(self, z: Tensor, maps: list[Tensor] | None, bn: list[BNStat] | None) -> Tensor:
         """Mean over space of the last stage: (B, 512)."""
@@ -81,13 +71,7 @@ def _stage(n: int, c_in: int, c_out: int, stride: int) -> nn.ModuleList:
     return nn.ModuleList(Block(c_in if i == 0 else c_out, c_out, stride if i == 0 else 1) for i in range(n))
 
 
-def _resnet(depth: int, blocks: Sequence[int]) -> Callable[..., Net]:
-    def builder(
-        *, classes: int, channels: int, side: int, mean: Sequence[float], std: Sequence[float]
-    ) -> Net:
-        return ResNet(depth, blocks, classes=classes, channels=channels, side=side, mean=mean, std=std)
-
-    return builder
-
-
-NETS = {"resnet18": _resnet(18, (2, 2, 2, 2)), "resnet34": _resnet(34, (3, 4, 6, 3))}
+NETS = {
+    name: partial(ResNet, name, blocks)
+    for name, blocks in (("resnet18", (2, 2, 2, 2)), ("resnet34", (3, 4, 6, 3)))
+}

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.config import Task
 from harness.nets.base import Net, TapBN, fan_out_normal
 from harness.network import BNStat
 
@@ -22,19 +23,18 @@ class VGG11(Net):
 
     HEAD: ClassVar[str] = "classifier"
 
-    def __init__(
-        self, *, classes: int, channels: int, side: int, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
+    def __init__(self, task: Task) -> None:
         """Build for one image side: the fourth pool is there only from `BIG` on."""
-        super().__init__(name="vgg11", classes=classes, channels=channels, side=side, mean=mean, std=std)
-        ends = (channels, *(w[-1] for w in WIDTHS))
+        super().__init__("vgg11", task)
+        side = task.side
+        ends = (task.channels, *(w[-1] for w in WIDTHS))
         self.block0, self.block1, self.block2, self.block3, self.block4 = (
             _block(c_in, w) for c_in, w in zip(ends, WIDTHS, strict=False)
         )
         self.pools = (0, 1, 2, 3) if side >= BIG else (0, 1, 2)
         sides = (side, side // 2, side // 4, side // 8, side // (16 if side >= BIG else 8))
         self.stages = tuple((w[-1], s, s) for w, s in zip(WIDTHS, sides, strict=True))
-        self.classifier = nn.Linear(WIDTHS[-1][-1], classes)
+        self.classifier = nn.Linear(WIDTHS[-1][-1], task.K)
         fan_out_normal(self, head_std=0.01)
 
     def features(self, z: Tensor, maps: list[Tensor] | None, bn: list[BNStat] | None) -> Tensor:

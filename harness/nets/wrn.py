@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.config import Task
 from harness.nets.base import Net, TapBN, fan_out_normal
 from harness.network import BNStat
 
@@ -58,30 +59,18 @@ class Group(nn.Module):
 class WRN(Net):
     """WRN-d-k: widths 16k, 32k, 64k; ``maps`` are the three groups' sums, before the final BN."""
 
-    def __init__(
-        self,
-        depth: int,
-        k: int,
-        *,
-        classes: int,
-        channels: int,
-        side: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-    ) -> None:
+    def __init__(self, depth: int, k: int, task: Task) -> None:
         """``depth`` = 6 n + 4 layers at ``k`` times the base width."""
-        super().__init__(
-            name=f"wrn{depth}_{k}", classes=classes, channels=channels, side=side, mean=mean, std=std
-        )
+        super().__init__(f"wrn{depth}_{k}", task)
         n = (depth - 4) // 6
-        sides = (side, -(-side // 2), -(-side // 4))
+        sides = (task.side, -(-task.side // 2), -(-task.side // 4))
         self.stages = tuple((16 * k * 2**i, s, s) for i, s in enumerate(sides))
-        self.conv1 = conv3x3(channels, 16)
+        self.conv1 = conv3x3(task.channels, 16)
         self.block1 = Group(n, 16, 16 * k, 1)
         self.block2 = Group(n, 16 * k, 32 * k, 2)
         self.block3 = Group(n, 32 * k, 64 * k, 2)
         self.bn1 = TapBN(64 * k)
-        self.fc = nn.Linear(64 * k, classes)
+        self.fc = nn.Linear(64 * k, task.K)
         fan_out_normal(self)
 
     def features(self, z: Tensor, maps: list[Tensor] | None, bn: list[BNStat] | None) -> Tensor:
@@ -94,13 +83,4 @@ class WRN(Net):
         return F.relu(self.bn1(z, bn), inplace=True).mean((2, 3))
 
 
-def _wrn(depth: int, k: int) -> Callable[..., Net]:
-    def builder(
-        *, classes: int, channels: int, side: int, mean: Sequence[float], std: Sequence[float]
-    ) -> Net:
-        return WRN(depth, k, classes=classes, channels=channels, side=side, mean=mean, std=std)
-
-    return builder
-
-
-NETS = {f"wrn{d}_{k}": _wrn(d, k) for d, k in ((16, 1), (16, 2), (40, 1), (40, 2))}
+NETS = {f"wrn{d}_{k}": partial(WRN, d, k) for d, k in ((16, 1), (16, 2), (40, 1), (40, 2))}
