@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from harness import registry
-from harness.config import Budget, Trial
+from harness.config import Budget, Task, Trial
+from harness.metrics.base import Evidence
 from harness.settings import resolve
 from harness.store.directory import TrialDir
 from harness.tasks.catalog import RECIPES
@@ -90,6 +91,32 @@ def finished(
         run.write_arrays(name, values)
     run.finish(result(trial, **sections))
     return run
+
+
+#: four classes, pictures of 2 x 2 grey pixels
+ANIMALS = Task("toy", 1, 1, 2, ("ant", "bee", "cat", "dog"), (0.5,), (0.5,))
+
+
+def samples(t: Sequence[int], task: Task = ANIMALS, **given: Any) -> dict[str, np.ndarray]:
+    """Arrays of a ``samples.npz`` whose images the teacher takes for ``t``: noise that nobody asked for."""
+    rng, n = np.random.default_rng(0), len(t)
+    made = {
+        "images": rng.integers(0, 256, (n, *task.shape)).astype(np.uint8),
+        "y": np.full(n, -1), "t": t, "s": t, "h": rng.normal(size=(n, 3)).astype(np.float16),
+    }  # fmt: skip
+    return {name: np.asarray(array) for name, array in (made | given).items()}
+
+
+def evidence(samples: Mapping[str, np.ndarray] | None = None, task: Task = ANIMALS, **given: Any) -> Evidence:
+    """What a metric looks at; arrays that are not given are zeros, for as many test images as the others."""
+    sized = ("labels", "t_logits", "s_logits", "t_h", "test")
+    n = max((len(given[k]) for k in sized if k in given), default=1)
+    nothing = {
+        "labels": np.zeros(n, np.int64), "t_logits": np.zeros((n, task.K), np.float32),
+        "s_logits": np.zeros((n, task.K), np.float32), "t_h": np.zeros((n, 3), np.float32),
+        "test": np.zeros((n, *task.shape), np.uint8), "samples": samples and dict(samples),
+    }  # fmt: skip
+    return Evidence(task=task, **(nothing | given))
 
 
 def populate(out: Path, trials: Sequence[Trial], images: int = 40, side: int = 32) -> None:

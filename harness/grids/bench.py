@@ -27,7 +27,7 @@ from harness.errors import DfkdError, Diverged, Skipped, Unavailable
 from harness.grids.bench_book import Cost
 from harness.interface import Method, Terms
 from harness.metrics import fid
-from harness.metrics.base import STORED
+from harness.metrics.base import STORED, how_many
 from harness.nets.catalog import build as build_net
 from harness.store.cards import Card
 from harness.store.directory import TrialDir
@@ -37,7 +37,7 @@ from harness.tasks.images import Split, TaskData
 from harness.trials import teachers
 from harness.trials.build import build
 from harness.trials.checkpoint import pools_of
-from harness.trials.examine import how_many, logits_and_features
+from harness.trials.examine import logits_and_features
 from harness.trials.loop import Loop
 from harness.trials.provenance import peak_memory, reset_peak_memory
 from harness.trials.trial import finish

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.errors import Unavailable
-from harness.metrics.base import Evidence, Metric
+from harness.metrics.base import Column, Evidence, Metric
 
 
 def top1(ev: Evidence) -> dict[str, float]:
@@ -43,7 +43,18 @@ def _percent(hits: np.ndarray) -> float:
 
 
 METRICS = (
-    Metric("top1", "top-1", "%", "higher", ("student",), top1),
-    Metric("val", "top-1 and cross-entropy on val", "%, nats", "", ("student",), val, lambda ev: "val_top1"),
-    Metric("agreement", "agreement with the teacher", "%", "higher", ("student", "teacher"), agreement),
+    # a report says how it was reached, in columns of its own
+    Metric("top1", "top-1", "%", "higher", ("student",), top1, columns=()),
+    Metric(
+        *("val", "top-1 and cross-entropy on val", "%, nats", "", ("student",), val),
+        blank=lambda ev: "val_top1",
+        columns=(),
+    ),
+    Metric(
+        *("agreement", "agreement with the teacher", "%", "higher", ("student", "teacher"), agreement),
+        columns=(
+            Column("agreement", "agreement (%)", "test images on which student and teacher decide alike"),
+        ),
+        place=1,
+    ),
 )

@@ -1,15 +1,16 @@
-"""What a metric is: a row with a title, a unit, a direction and a function of the evidence."""
+"""What a metric is: a row with its names, its direction, its columns and a function of the evidence."""
 
 from __future__ import annotations
 
 import importlib
 import math
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from harness.errors import Unavailable, unknown
 
 if TYPE_CHECKING:
     from harness.config import Task
-    from harness.tasks.images import Split
 
 #: images the store keeps of a trial. Every metric but those in Inception's features looks at no more, so that
 #: the n on which its number depends is the same with and without Inception weights, and from the store.
@@ -32,6 +32,7 @@ class Evidence:
         labels: (N,) int64 true classes.
         t_logits, s_logits: (N, K) fp32 of teacher and student.
         t_h: (N, D) fp32 teacher features of the test images.
+        test: the test images, (N, C, H, W) uint8, possibly memory-mapped.
         samples: arrays of ``samples.npz`` (``images`` uint8 (n, C, H, W); ``y`` asked or -1; ``t``, ``s``
             arg-max of teacher and student; ``h`` (n, D) teacher feature, fp16), or None without any.
         inception: a file with Inception weights; None looks into torch's cache.
@@ -51,7 +52,7 @@ class Evidence:
     t_logits: np.ndarray
     s_logits: np.ndarray
     t_h: np.ndarray
-    test: Split
+    test: np.ndarray
     samples: dict[str, np.ndarray] | None
     spend: Mapping[str, Any] = field(default_factory=dict)
     inception: Path | None = None
@@ -88,19 +89,48 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Column:
+    """How a number is shown in a report's main table.
+
+    Attributes:
+        number: its name; one ``*`` in it stands for anything: ``fid_*_test``.
+        title: over the column; ``{}`` is what the ``*`` stood for.
+        about: in half a sentence what it is.
+        digits: after the point.
+        scale: what its numbers are multiplied with.
+    """
+
+    number: str
+    title: str
+    about: str = ""
+    digits: int = 2
+    scale: float = 1
+
+    def of(self, number: str) -> Column | None:
+        """This column for one number, its title filled in; None where the name is another."""
+        found = re.fullmatch(re.escape(self.number).replace(r"\*", "(.+)"), number)
+        return replace(self, title=self.title.format(*found.groups())) if found else None
+
+
+@dataclass(frozen=True)
 class Metric:
     """One row.
 
     Attributes:
         name: as the command line calls it.
-        title, unit: for tables.
+        title, unit: in words.
         better: ``higher``, ``lower`` or nothing.
         needs: what it takes, in words.
-        fn: evidence -> column -> number, or in words why that column has none; may raise
+        fn: evidence -> number's name -> number, or in words why there is none; may raise
             `harness.errors.Unavailable`.
-        column: evidence -> the column that stays blank when ``fn`` raises; None where it is the name.
+        blank: evidence -> the number that is missing when ``fn`` raises; None where it is the metric's name.
         opt_in: too costly for every trial: taken where a grid (`harness.config.Grid.metrics`) or
-            ``dfkd measure --metrics`` asks for it. Its columns are its name, or begin with it and ``_``.
+            ``dfkd measure --metrics`` asks for it. Its numbers are its name, or begin with it and ``_``.
+        columns: which of its numbers are in a report's main table; None: the one of the metric's name, under
+            its title and unit.
+        place: of its columns in that table, ascending.
+        images: Inception weights or None, number of test images -> how many samples it looks at; None for
+            no more than the store keeps.
     """
 
     name: str
@@ -109,8 +139,18 @@ class Metric:
     better: str
     needs: tuple[str, ...]
     fn: Callable[[Evidence], Mapping[str, float | str]]
-    column: Callable[[Evidence], str] | None = None
+    blank: Callable[[Evidence], str] | None = None
     opt_in: bool = False
+    columns: tuple[Column, ...] | None = None
+    place: int = 99
+    images: Callable[[Path | None, int], int] | None = None
+
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """Its columns in a report's main table."""
+        if self.columns is not None:
+            return self.columns
+        return (Column(self.name, self.title + (f" ({self.unit})" if self.unit else "")),)
 
 
 @lru_cache(maxsize=1)
@@ -137,6 +177,19 @@ def chosen(asked: Iterable[str] = ()) -> list[str]:
     return list(dict.fromkeys([*(m.name for m in known.values() if not m.opt_in), *asked]))
 
 
+def how_many(inception: Path | None, n_test: int) -> int:
+    """Samples that the metrics which every trial takes look at: what the store keeps, or more."""
+    taken = [m.images for m in all_metrics().values() if m.images and not m.opt_in]
+    return max([STORED, *(images(inception, n_test) for images in taken)])
+
+
+def columns(numbers: Iterable[str]) -> dict[str, Column]:
+    """Those of the numbers that a report's main table shows, in its order, and how."""
+    numbers = list(numbers)
+    shown = [column for m in sorted(all_metrics().values(), key=lambda m: m.place) for column in m.shown]
+    return {n: own for column in shown for n in numbers if (own := column.of(n))}
+
+
 def evaluate(
     ev: Evidence, names: Iterable[str] | None = None
 ) -> tuple[dict[str, float], dict[str, str], list[str]]:
@@ -147,7 +200,7 @@ def evaluate(
         names: which metrics; default all but those that are opt-in.
 
     Returns:
-        Column -> finite number, column -> why there is none, and warnings about the images.
+        Name -> finite number, name -> why there is none, and warnings about the images.
 
     Raises:
         DfkdError: for an unknown metric, before any is computed.
@@ -163,7 +216,7 @@ def evaluate(
         try:
             found = metric.fn(ev)
         except Unavailable as reason:
-            unavailable[metric.column(ev) if metric.column else metric.name] = str(reason)
+            unavailable[metric.blank(ev) if metric.blank else metric.name] = str(reason)
             continue
         for column, value in found.items():
             if isinstance(value, str):
@@ -173,43 +226,3 @@ def evaluate(
             else:
                 unavailable[column] = f"the number is {value}"
     return numbers, unavailable, list(dict.fromkeys(ev.warnings))
-
-
-class Title(NamedTuple):
-    """How a metric is shown.
-
-    Attributes:
-        text: over the column.
-        about: in half a sentence what it is.
-        digits: after the point.
-        scale: what its numbers are multiplied with.
-    """
-
-    text: str
-    about: str
-    digits: int
-    scale: float = 1
-
-
-#: metric, in the order of the columns; for `of` "_n_" stands for any number, "*" for any name
-_TITLES: dict[str, Title] = {
-    "agreement": Title("agreement (%)", "test images on which student and teacher decide alike", 2),
-    "fd_teacher": Title("fd_teacher", "Fréchet distance in the teacher's features, lower is better", 1),
-    "fid_n_test": Title("FID (n={0}, {1})", "lower is better", 2),
-    "kid_n_test": Title("KID x 1000 (n={0}, {1})", "lower is better", 2, 1000),
-    "is_n_samples": Title("Inception Score (n={0})", "higher is better; it knows ImageNet's classes", 2),
-    "class_coverage": Title("coverage (%)", "classes the teacher sees among the images", 0),
-    "label_match": Title(
-        "labels met (%)", "images the teacher sees as the class asked for; chance 100 / K", 0
-    ),
-    "diversity": Title("diversity", "of images of a class, in the teacher's features; test images have 1", 2),
-    "hf_ratio": Title("fine detail", "share of high frequencies; test images have 1, less is blur", 2),
-    "corruption": Title("corrupted (%)", "top-1 on corrupted test images: mean of the four kinds", 2),
-    "corruption_drop": Title("lost (%)", "share of the top-1 that corruption costs; lower is better", 1),
-    "corruption_noise": Title("noise (%)", "top-1 under Gaussian noise, mean of five strengths", 2),
-    "corruption_blur": Title("blur (%)", "top-1 under Gaussian blur, mean of five strengths", 2),
-    "corruption_contrast": Title("contrast (%)", "top-1 at low contrast, mean of five strengths", 2),
-    "corruption_pixelate": Title("pixelate (%)", "top-1 on pixelated images, mean of five strengths", 2),
-    "shift": Title("other data set (%)", "top-1 on another data set of the same classes", 2),
-    "shift_*": Title("on {0} (%)", "top-1 on the test images of another data set of the same classes", 2),
-}

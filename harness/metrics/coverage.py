@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from harness.errors import Unavailable
-from harness.metrics.base import Evidence, Metric
+from harness.metrics.base import Column, Evidence, Metric
 
 #: normalised entropy of the classes below which most of them are all but missing (3 of 10 alone: 0.48)
 LOW_ENTROPY = 0.5
@@ -119,8 +119,23 @@ def _named(ev: Evidence, classes: Iterable[int], most: int = 5) -> str:
 
 
 METRICS = (
-    Metric("class_coverage", "class coverage", "%", "higher", ("samples",), class_coverage),
-    Metric("class_entropy", "class entropy", "of 1", "higher", ("samples",), class_entropy),
-    Metric("label_match", "label match", "%", "higher", ("samples with labels",), label_match),
-    Metric("spread", "pixel spread within a class", "of 1", "", ("samples",), spread),
+    Metric(
+        *("class_coverage", "class coverage", "%", "higher", ("samples",), class_coverage),
+        columns=(Column("class_coverage", "coverage (%)", "classes the teacher sees among the images", 0),),
+        place=6,
+    ),
+    Metric("class_entropy", "class entropy", "of 1", "higher", ("samples",), class_entropy, columns=()),
+    Metric(
+        *("label_match", "label match", "%", "higher", ("samples with labels",), label_match),
+        columns=(
+            Column(
+                "label_match",
+                "labels met (%)",
+                "images the teacher sees as the class asked for; chance 100 / K",
+                digits=0,
+            ),
+        ),
+        place=7,
+    ),
+    Metric("spread", "pixel spread within a class", "of 1", "", ("samples",), spread, columns=()),
 )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import Unavailable
-from harness.metrics.base import Evidence, Metric
+from harness.metrics.base import Column, Evidence, Metric
 
 Floats = NDArray[np.float64]
 #: rows of the kernel matrix held at a time
@@ -161,6 +161,13 @@ def fd_teacher(ev: Evidence) -> dict[str, float]:
 
 METRICS = (
     Metric(
-        "fd_teacher", "Fréchet distance, teacher features", "", "lower", ("samples", "teacher"), fd_teacher
+        *("fd_teacher", "Fréchet distance, teacher features", "", "lower", ("samples", "teacher")),
+        fd_teacher,
+        columns=(
+            Column(
+                "fd_teacher", "fd_teacher", "Fréchet distance in the teacher's features, lower is better", 1
+            ),
+        ),
+        place=2,
     ),
 )

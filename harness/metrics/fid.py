@@ -6,18 +6,20 @@ its SHA-256 is verified before it is opened. Nothing else in this project is cal
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
 import pickle
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness import files
 from harness.errors import Unavailable
-from harness.metrics.base import Evidence, Metric
+from harness.metrics.base import Column, Evidence, Metric
 from harness.metrics.distance import frechet_features, inception_score, kid
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def load_inception(file: Path) -> tuple[nn.Module, np.ndarray, str]:
     try:
         raw = file.read_bytes()
     except OSError as error:
-        raise Unavailable(f"Inception weights {file}: {error.strerror}") from None
+        raise Unavailable(f"Inception weights {file}: {files.why(error)}") from None
     found = hashlib.sha256(raw).hexdigest()
     if not found.startswith(SHA256):
         raise Unavailable(
@@ -140,21 +142,17 @@ def _seen(ev: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _reference(ev: Evidence, net: nn.Module, digest: str, n: int) -> np.ndarray:
     """Features of n test images, kept in the cache under all that decides them."""
     if not (ev.cache and ev.data_digest):
-        return features(net, ev.test.images[ev.test_rows(n)], ev.device)
+        return features(net, ev.test[ev.test_rows(n)], ev.device)
     kind = ev.device.split(":")[0]  # a GPU's convolutions round otherwise
     path = ev.cache / "inception" / f"{ev.data_digest[:16]}-{digest[:16]}-{_RECIPE}-{n}-{kind}.npy"
     kept = _read(path)
     if kept is not None and kept.shape == (n, WIDTH):
         return kept
-    found = features(net, ev.test.images[ev.test_rows(n)], ev.device)
-    new = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
+    found = features(net, ev.test[ev.test_rows(n)], ev.device)
+    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(new, found)
-        new.replace(path)
-    except OSError:  # a cache that cannot be written costs time, nothing else
-        with contextlib.suppress(OSError):
-            new.unlink()
+        with files.whole(path) as new, new.open("wb") as file:
+            np.save(file, found)
     return found
 
 
@@ -194,23 +192,36 @@ def score(ev: Evidence) -> dict[str, float]:
     return {f"is_{n}_samples": inception_score(made @ w), f"is_{n}_test": inception_score(real @ w)}
 
 
-def _blank_fid(ev: Evidence) -> str:
-    return f"fid_{min(MOST, len(ev.test))}_test"
+def _images(weights: Path | None, n_test: int) -> int:
+    return min(MOST, n_test) if weights_file(weights) else 0
 
 
-def _blank_kid(ev: Evidence) -> str:
-    return f"kid_{min(MOST, len(ev.test))}_test"
-
-
-def _blank_is(ev: Evidence) -> str:
-    return f"is_{min(MOST, len(ev.test))}_samples"
-
-
+_row = partial(Metric, unit="", needs=("samples", "Inception weights"), images=_images)
 METRICS = (
-    Metric("fid", "FID", "", "lower", ("samples", "Inception weights"), fid, _blank_fid),
-    Metric("kid", "KID", "", "lower", ("samples", "Inception weights"), kernel, _blank_kid),
-    Metric(
-        *("inception_score", "Inception Score", "", "higher", ("samples", "Inception weights"), score),
-        column=_blank_is,
+    _row(
+        *("fid", "FID"),
+        better="lower",
+        fn=fid,
+        blank=lambda ev: f"fid_{min(MOST, len(ev.test))}_test",
+        columns=(Column("fid_*_test", "FID (n={}, test)", "lower is better"),),
+        place=3,
+    ),
+    _row(
+        *("kid", "KID"),
+        better="lower",
+        fn=kernel,
+        blank=lambda ev: f"kid_{min(MOST, len(ev.test))}_test",
+        columns=(Column("kid_*_test", "KID x 1000 (n={}, test)", "lower is better", scale=1000),),
+        place=4,
+    ),
+    _row(
+        *("inception_score", "Inception Score"),
+        better="higher",
+        fn=score,
+        blank=lambda ev: f"is_{min(MOST, len(ev.test))}_samples",
+        columns=(
+            Column("is_*_samples", "Inception Score (n={})", "higher is better; it knows ImageNet's classes"),
+        ),
+        place=5,
     ),
 )

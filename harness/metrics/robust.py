@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.errors import DfkdError, Unavailable
 from harness.metrics import corrupt
-from harness.metrics.base import Evidence, Metric
+from harness.metrics.base import Column, Evidence, Metric
 from harness.tasks import catalog, folders
 from harness.tasks.images import data_root, load
 
@@ -46,7 +46,7 @@ def corruption(ev: Evidence) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in corrupt.CORRUPTIONS:
         for strength in corrupt.STRENGTHS:
-            images = corrupt.corrupt(ev.test.images, name, strength)
+            images = corrupt.corrupt(ev.test, name, strength)
             found[f"corruption_{name}_{strength}"] = _top1(ev.predict(images), ev.labels)
     means = {
         f"corruption_{name}": sum(found[f"corruption_{name}_{s}"] for s in corrupt.STRENGTHS)
@@ -155,11 +155,36 @@ METRICS = (
         *("corruption", "accuracy on corrupted test images", "%", "higher", ("student", "test images")),
         corruption,
         opt_in=True,
+        columns=(
+            Column("corruption", "corrupted (%)", "top-1 on corrupted test images: mean of the four kinds"),
+            Column(
+                "corruption_drop",
+                "lost (%)",
+                "share of the top-1 that corruption costs; lower is better",
+                digits=1,
+            ),
+            Column("corruption_noise", "noise (%)", "top-1 under Gaussian noise, mean of five strengths"),
+            Column("corruption_blur", "blur (%)", "top-1 under Gaussian blur, mean of five strengths"),
+            Column("corruption_contrast", "contrast (%)", "top-1 at low contrast, mean of five strengths"),
+            Column(
+                "corruption_pixelate", "pixelate (%)", "top-1 on pixelated images, mean of five strengths"
+            ),
+        ),
+        place=10,
     ),
     Metric(
         *("shift", "accuracy on another data set", "%", "higher"),
         ("student", f"data of the same classes: a task, or DATA_ROOT/{SHIFTED}/NAME/test/CLASS/*"),
         shift,
         opt_in=True,
+        columns=(
+            Column("shift", "other data set (%)", "top-1 on another data set of the same classes"),
+            Column(
+                "shift_*",
+                "on {} (%)",
+                "top-1 on the test images of another data set of the same classes",
+            ),
+        ),
+        place=11,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.errors import Unavailable
-from harness.metrics.base import STORED, Evidence, Metric
+from harness.metrics.base import STORED, Column, Evidence, Metric
 
 #: images transformed at a time
 _BLOCK = 500
@@ -54,7 +54,7 @@ def hf_ratio(ev: Evidence) -> dict[str, float]:
     The first 2,000 samples and as many test images as there are, up to 2,000. See `high_share`.
     """
     ours = high_share(ev.images_made()["images"])
-    real = high_share(ev.test.images[ev.test_rows(STORED)])
+    real = high_share(ev.test[ev.test_rows(STORED)])
     if not real > 0:
         raise Unavailable("the test images have nothing above half of Nyquist")
     return {"hf_ratio": ours / real}
@@ -115,6 +115,20 @@ METRICS = (
     Metric(
         *("diversity", "diversity within a class", "test images = 1", "", ("samples", "teacher")),
         diversity,
+        columns=(
+            Column(
+                "diversity",
+                "diversity",
+                "of images of a class, in the teacher's features; test images have 1",
+            ),
+        ),
+        place=8,
     ),
-    Metric("hf_ratio", "high frequencies", "test images = 1", "", ("samples",), hf_ratio),
+    Metric(
+        *("hf_ratio", "high frequencies", "test images = 1", "", ("samples",), hf_ratio),
+        columns=(
+            Column("hf_ratio", "fine detail", "share of high frequencies; test images have 1, less is blur"),
+        ),
+        place=9,
+    ),
 )

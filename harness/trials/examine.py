@@ -17,7 +17,6 @@ from harness.config import seed_for
 from harness.errors import DfkdError, Diverged
 from harness.interface import Method
 from harness.metrics.base import STORED, Evidence
-from harness.metrics.fid import MOST, weights_file
 from harness.network import Out
 from harness.tasks.cache import cache_dir
 from harness.tasks.images import Split, TaskData
@@ -199,10 +198,10 @@ def evidence(
         t_logits=examiner.t_logits.numpy(),
         s_logits=examiner.s_logits.numpy(),
         t_h=examiner.t_h.numpy(),
-        test=data.test,
+        test=data.test.images,
         samples=samples,
         spend=spend,
-        inception=weights_file(inception),
+        inception=inception,
         device=str(examiner.compute.device),
         data_digest=examiner.data.digest,
         cache=cache_dir(),
@@ -211,8 +210,3 @@ def evidence(
         predict=predict,
         data_root=data_root,
     )
-
-
-def how_many(inception: Path | None, n_test: int) -> int:
-    """Images to make at the end: enough for FID where it can be had, else what the store keeps."""
-    return max(STORED, min(MOST, n_test)) if weights_file(inception) else STORED

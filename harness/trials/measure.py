@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from harness.compute import own_globals
 from harness.config import seed_for
 from harness.errors import DfkdError
-from harness.metrics.base import chosen, evaluate
+from harness.metrics.base import chosen, evaluate, how_many
 from harness.store.directory import TrialDir
 from harness.store.warnings import renewed
 from harness.trials import diagnose
 from harness.trials.build import Job, build
-from harness.trials.examine import Examiner, draw_samples, evidence, how_many
+from harness.trials.examine import Examiner, draw_samples, evidence
 from harness.trials.provenance import kernels
 
 

@@ -21,13 +21,13 @@ from harness import files
 from harness.compute import own_globals, pick_device
 from harness.config import Trial, seed_for
 from harness.errors import Interrupted
-from harness.metrics.base import STORED, chosen, evaluate
+from harness.metrics.base import STORED, chosen, evaluate, how_many
 from harness.store.directory import TrialDir
 from harness.tasks.images import load
 from harness.trials import diagnose
 from harness.trials.build import Job, build
 from harness.trials.checkpoint import pools_of
-from harness.trials.examine import draw_samples, evidence, how_many
+from harness.trials.examine import draw_samples, evidence
 from harness.trials.loop import Loop, OnPoint
 from harness.trials.provenance import commit, kernels, machine, peak_memory, reset_peak_memory
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from harness.metrics.base import _TITLES, Title
+from harness.metrics import base
 from reports.numbers.rows import records, seeds
 from reports.tables.model import DASH, Block, Head, Row, number
 
@@ -107,15 +106,14 @@ def _columns(block: Block, rows: list[dict[str, Any]], metrics: list[str]) -> li
         (Head("best (oracle) (%)", "best point on the test set"), _plain("top1_oracle", 2)),
     ]
     blank: dict[str, list[str]] = {}
-    for metric in shown(metrics):
-        title, about, digits, scale = of(metric)
+    for metric, shown in base.columns(metrics).items():
         if any(not math.isnan(r[metric]) for r in rows):
-            columns.append((Head(title, about), _metric(block, metric, digits, scale)))
+            columns.append((Head(shown.title, shown.about), _metric(block, metric, shown)))
         else:  # a column of dashes tells less than its reason
             told = [r for r in rows if not r["reference"]] or rows  # a reference has no images to judge
             reasons = dict.fromkeys(why for r in told if (why := _why(r, metric)))
             if reasons:
-                blank.setdefault("; ".join(reasons), []).append(title)
+                blank.setdefault("; ".join(reasons), []).append(shown.title)
     block.facts += [f"{', '.join(names)}: not available: {why}" for why, names in blank.items()]
     if not _as_budgeted(rows):
         columns.append((Head("student updates"), _plain("student_updates", 0)))
@@ -209,12 +207,12 @@ def _n(block: Block) -> Cell:
     return cell
 
 
-def _metric(block: Block, metric: str, digits: int, scale: float) -> Cell:
+def _metric(block: Block, metric: str, shown: base.Column) -> Cell:
     def cell(row: dict[str, Any]) -> str:
         if math.isnan(row[metric]):
             return DASH + block.note(_why(row, metric) or _otherwise(row, metric))
         short = f" (n={row[metric + '_n']})" if row[f"{metric}_n"] < row["ran"] else ""
-        return _pm(scale * row[metric], scale * row[f"{metric}_half"], digits) + short
+        return _pm(shown.scale * row[metric], shown.scale * row[f"{metric}_half"], shown.digits) + short
 
     return cell
 
@@ -226,12 +224,13 @@ def _why(row: dict[str, Any], metric: str) -> str:
 def _otherwise(row: dict[str, Any], metric: str) -> str:
     """Why a row lacks a number that others have and that nobody gave it a reason for."""
     told = json.loads(row["unavailable"]) if row["unavailable"] else {}
-    for other in [*row, *told] if "_n_" in (sort := kind(metric)) else ():
-        if other != metric and kind(other) == sort:
+    shown = base.columns([metric, *row, *told])
+    for other, column in shown.items():  # of the same kind, with another number of images
+        if other != metric and "_*_" in column.number and column.number == shown[metric].number:
             if other in told:
                 return str(told[other])
             if not math.isnan(row[other]):
-                return f"it has {of(other).text}"
+                return f"it has {column.title}"
     return "not measured: dfkd measure adds it"
 
 
@@ -261,22 +260,3 @@ def _budget(text: str) -> str:
 
 def _pm(mean: float, half: float, digits: int) -> str:
     return number(mean, digits) + ("" if math.isnan(half) else f" ± {number(half, digits)}")
-
-
-def shown(metrics: Sequence[str]) -> list[str]:
-    """Those of the metrics that are columns of the main table, in its order."""
-    kinds = [kind(m) for m in metrics]
-    return [m for kind in _TITLES for m, k in zip(metrics, kinds, strict=True) if k == kind]
-
-
-def of(metric: str) -> Title:
-    """How one of `shown` is shown, what varies in its name filled in."""
-    title = _TITLES[kind(metric)]
-    got = re.search(r"^shift_(.+)$|_(\d+)_(\w+)$", metric)
-    parts = [g for g in got.groups() if g is not None] if got else []
-    return title._replace(text=title.text.format(*parts))
-
-
-def kind(metric: str) -> str:
-    """A metric's name with what varies put aside: its n, the data set it was taken on."""
-    return re.sub(r"_\d+_", "_n_", re.sub(r"^shift_.+", "shift_*", metric))

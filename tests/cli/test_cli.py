@@ -470,7 +470,7 @@ def test_fid_from_the_command_to_the_report(dfkd, world, copied, known, monkeypa
     (ev,) = seen
     monkeypatch.setenv("TORCH_HOME", str(known.parents[2]))
     theirs = inception.InceptionV3([3]).eval()
-    sides = [ev.samples["images"][:5], ev.test.images[ev.test_rows(5)]]
+    sides = [ev.samples["images"][:5], ev.test[ev.test_rows(5)]]
     with torch.no_grad():
         grey = [torch.from_numpy(x).float().div(255).expand(-1, 3, -1, -1) for x in sides]
         a, b = (theirs(x)[0].flatten(1).double().numpy() for x in grey)

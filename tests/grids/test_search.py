@@ -491,7 +491,7 @@ def test_the_validation_numbers_are_those_of_the_metric() -> None:
         patch.setattr(examine, "Out", SimpleNamespace)
         seen = candidate.Validator(found, Says(), Compute())(Says())
     ev = Evidence(
-        found.task, found.test.labels, logits.numpy(), logits.numpy(), logits.numpy(), found.test, None,
+        found.task, found.test.labels, *[logits.numpy()] * 3, found.test.images, None,
         val_labels=np.asarray(found.val.labels), val_logits=logits.numpy(),
     )  # fmt: skip
     assert seen == pytest.approx(val(ev), rel=1e-12)

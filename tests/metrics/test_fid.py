@@ -22,10 +22,10 @@ from pytorch_fid import fid_score, inception
 from harness.config import Task
 from harness.errors import Unavailable
 from harness.metrics import fid
-from harness.metrics.base import Evidence, evaluate
+from harness.metrics.base import evaluate
 from harness.metrics.distance import frechet_features, kid
 from harness.metrics.fid import WEIGHTS, features, load_inception, weights_file
-from harness.tasks.images import Split
+from tests import build
 
 N = 6
 
@@ -50,18 +50,9 @@ def pictures(n, channels, seed):
 
 
 def evidence(made, real, **more):
-    n = len(made)
-    task = Task("toy", 1, made.shape[1], 8, ("a", "b"), (0.5,) * made.shape[1], (0.5,) * made.shape[1])
-    return Evidence(
-        task=task,
-        labels=np.zeros(len(real), np.int64),
-        t_logits=np.zeros((len(real), 2), np.float32),
-        s_logits=np.zeros((len(real), 2), np.float32),
-        t_h=np.zeros((len(real), 3), np.float32),
-        test=Split(real, np.zeros(len(real), np.int64)),
-        samples={"images": made, "y": np.zeros(n), "t": np.zeros(n), "s": np.zeros(n), "h": np.zeros((n, 3))},
-        **more,
-    )
+    c = made.shape[1]
+    task = Task("toy", 1, c, 8, ("a", "b"), (0.5,) * c, (0.5,) * c)
+    return build.evidence(build.samples([0] * len(made), task, images=made), task, test=real, **more)
 
 
 def in_their_span(a, b):

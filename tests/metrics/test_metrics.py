@@ -14,15 +14,17 @@ import scipy.linalg
 from numpy.testing import assert_allclose
 from pytorch_fid import fid_score
 
-from harness.config import Task
 from harness.errors import DfkdError, Unavailable
 from harness.metrics import base, coverage
-from harness.metrics.base import Evidence, Metric, all_metrics, chosen, evaluate
+from harness.metrics.base import Column, Metric, all_metrics, chosen, evaluate
 from harness.metrics.distance import frechet, frechet_features, inception_score, kid
-from harness.store.frame import lacking
-from harness.tasks.images import Split
+from harness.store.directory import Store
+from harness.store.frame import frame, lacking
+from reports.numbers import table
+from reports.tables.layout import blocks
+from tests import build
+from tests.build import samples
 
-TASK = Task("toy", 1, 1, 2, ("ant", "bee", "cat", "dog"), (0.5,), (0.5,))
 NO_IMAGES = "trained on real data: no synthetic images"
 
 
@@ -30,34 +32,17 @@ def one_hot(classes):
     return np.eye(4, dtype=np.float32)[list(classes)]
 
 
-def samples_of(t, *, y=None, images=None, h=None):
-    """Samples the teacher takes for ``t``; images are noise unless given."""
-    n = len(t)
-    rng = np.random.default_rng(0)
-    return {
-        "images": rng.integers(0, 256, (n, 1, 2, 2)).astype(np.uint8) if images is None else images,
-        "y": np.full(n, -1) if y is None else np.array(y),
-        "t": np.array(t),
-        "s": np.array(t),
-        "h": rng.normal(size=(n, 3)).astype(np.float16) if h is None else h,
-    }
-
-
 def evidence(samples=None, **more):
     """Five test images: the student is right on three, with the teacher on four."""
-    labels = np.array([0, 1, 2, 3, 0])
-    return Evidence(
-        task=TASK,
-        labels=labels,
-        t_logits=one_hot([0, 1, 2, 0, 2]),
-        s_logits=one_hot([0, 1, 2, 0, 1]),
-        t_h=np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32),
-        test=Split(np.zeros((5, 1, 2, 2), np.uint8), labels),
-        samples=samples,
-        val_labels=np.array([1, 2]),
-        val_logits=one_hot([1, 0]),
-        **more,
-    )
+    given = {
+        "labels": np.array([0, 1, 2, 3, 0]),
+        "t_logits": one_hot([0, 1, 2, 0, 2]),
+        "s_logits": one_hot([0, 1, 2, 0, 1]),
+        "t_h": np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32),
+        "val_labels": np.array([1, 2]),
+        "val_logits": one_hot([1, 0]),
+    }
+    return build.evidence(samples, **(given | more))
 
 
 def moments(x):
@@ -241,19 +226,19 @@ class TestAccuracy:
 
 class TestCoverage:
     def test_all_classes_evenly(self):
-        ev = evidence(samples_of([0, 1, 2, 3] * 5, y=[0, 1, 2, 0] * 5))
+        ev = evidence(samples([0, 1, 2, 3] * 5, y=[0, 1, 2, 0] * 5))
         numbers, unavailable, warnings = evaluate(ev, ["class_coverage", "class_entropy", "label_match"])
         assert numbers == {"class_coverage": 100.0, "class_entropy": pytest.approx(1.0), "label_match": 75.0}
         assert not unavailable and not warnings
 
     def test_a_missing_class_is_named(self):
-        numbers, _, warnings = evaluate(evidence(samples_of([0, 1, 3] * 4)), ["class_coverage"])
+        numbers, _, warnings = evaluate(evidence(samples([0, 1, 3] * 4)), ["class_coverage"])
         assert numbers == {"class_coverage": 75.0}
         assert warnings == ["mode collapse: the teacher sees no image of class cat"]
 
     def test_many_missing_classes_are_counted(self):
-        ev = evidence(samples_of([0]))
-        ev.task = replace(TASK, classes=tuple("abcdefgh"))
+        ev = evidence(samples([0]))
+        ev.task = replace(ev.task, classes=tuple("abcdefgh"))
         assert evaluate(ev, ["class_coverage"])[2][0].endswith("of class b, c, d, e, f and 2 more")
 
     @pytest.mark.parametrize(
@@ -267,14 +252,14 @@ class TestCoverage:
         ],
     )
     def test_entropy_by_hand(self, t, entropy, warned):
-        numbers, _, warnings = evaluate(evidence(samples_of(t)), ["class_entropy"])
+        numbers, _, warnings = evaluate(evidence(samples(t)), ["class_entropy"])
         assert numbers["class_entropy"] == pytest.approx(entropy, abs=1e-6)
         assert ["class entropy" in w for w in warnings] == [True] * warned
 
     def test_labels_nobody_asked_for_do_not_match_or_miss(self):
-        ev = evidence(samples_of([0, 1, 2, 3], y=[0, -1, 3, -1]))
+        ev = evidence(samples([0, 1, 2, 3], y=[0, -1, 3, -1]))
         assert evaluate(ev, ["label_match"])[0] == {"label_match": 50.0}
-        _, unavailable, _ = evaluate(evidence(samples_of([0, 1])), ["label_match"])
+        _, unavailable, _ = evaluate(evidence(samples([0, 1])), ["label_match"])
         assert unavailable == {"label_match": "images are made without asking for a class"}
 
 
@@ -285,14 +270,14 @@ class TestSpread:
         t = [0, 0, 0, 0, 1, 1, 2, 2, 3]  # the last has nothing to be compared with
         x = images.astype(float) / 255
         pooled = sum(x[i:j].var(0, ddof=1) * (j - i - 1) for i, j in [(0, 4), (4, 6), (6, 8)]) / 5
-        numbers, _, warnings = evaluate(evidence(samples_of(t, images=images)), ["spread"])
+        numbers, _, warnings = evaluate(evidence(samples(t, images=images)), ["spread"])
         assert numbers["spread"] == pytest.approx(np.sqrt(pooled.mean()), rel=1e-12)
         assert not warnings
 
     def test_is_the_difference_of_two_images_over_root_two(self):
         images = np.zeros((2, 1, 2, 2), np.uint8)
         images[1] = 51  # 0.2
-        numbers, _, _ = evaluate(evidence(samples_of([1, 1], images=images)), ["spread"])
+        numbers, _, _ = evaluate(evidence(samples([1, 1], images=images)), ["spread"])
         assert numbers["spread"] == pytest.approx(0.2 / np.sqrt(2))
 
     @pytest.mark.parametrize(("noise", "warned"), [(0, True), (1, True), (40, False)])
@@ -301,7 +286,7 @@ class TestSpread:
         t = np.arange(40) % 4
         base_images = rng.integers(50, 200, (4, 1, 2, 2))
         images = (base_images[t] + rng.integers(-noise, noise + 1, (40, 1, 2, 2))).astype(np.uint8)
-        ev = evidence(samples_of(t, images=images))
+        ev = evidence(samples(t, images=images))
         numbers, _, warnings = evaluate(ev, ["class_coverage", "class_entropy", "spread"])
         assert numbers["class_coverage"] == 100
         assert (numbers["spread"] < coverage.LOW_SPREAD) is warned
@@ -312,12 +297,12 @@ class TestSpread:
         images = np.random.default_rng(0).integers(0, 256, (40, 1, 2, 2)).astype(np.uint8)
         t = np.arange(40) % 4
         images[t == 2] = 7
-        numbers, _, warnings = evaluate(evidence(samples_of(t, images=images)), ["spread"])
+        numbers, _, warnings = evaluate(evidence(samples(t, images=images)), ["spread"])
         assert numbers["spread"] > 10 * coverage.LOW_SPREAD
         assert warnings == ["mode collapse: the images of class cat are nearly one image"]
 
     def test_needs_two_of_a_class(self):
-        assert evaluate(evidence(samples_of([0, 1])), ["spread"])[1] == {
+        assert evaluate(evidence(samples([0, 1])), ["spread"])[1] == {
             "spread": "no class has two images to compare"
         }
 
@@ -326,9 +311,9 @@ class TestFdTeacher:
     @pytest.mark.parametrize(("made", "real"), [(80, 60), (60, 80)])
     def test_equals_pytorch_fid_on_equally_many(self, their_distance, made, real):
         h = correlated(made, 6, 0).astype(np.float16)
-        ev = evidence(samples_of([0] * made, h=h))
+        ev = evidence(samples([0] * made, h=h))
         ev.t_h = correlated(real, 6, 1).astype(np.float32)
-        ev.test = Split(np.zeros((real, 1, 2, 2), np.uint8), np.zeros(real, np.int64))
+        ev.test = np.zeros((real, 1, 2, 2), np.uint8)
         used = ev.t_h[ev.test_rows(60)]
         assert len(used) == 60
         theirs = their_distance(*moments(h[:60].astype(float)), *moments(used.astype(float)))
@@ -337,14 +322,13 @@ class TestFdTeacher:
     def test_no_metric_but_fid_looks_beyond_what_the_store_keeps(self):
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (2500, 1, 2, 2)).astype(np.uint8)
-        many = samples_of(rng.integers(0, 4, 2500), y=rng.integers(0, 4, 2500), images=images)
+        many = samples(rng.integers(0, 4, 2500), y=rng.integers(0, 4, 2500), images=images)
         names = ["fd_teacher", "class_coverage", "class_entropy", "label_match", "spread"]
         names += ["diversity", "hf_ratio"]
         ev = evidence(many)
         ev.t_h = rng.normal(size=(3000, 3)).astype(np.float32)
         ev.t_logits = rng.normal(size=(3000, 4)).astype(np.float32)
-        real = rng.integers(0, 256, (3000, 1, 2, 2)).astype(np.uint8)
-        ev.test = Split(real, np.zeros(3000, np.int64))
+        ev.test = rng.integers(0, 256, (3000, 1, 2, 2)).astype(np.uint8)
         numbers = []
         for n in (1999, 2000, 2001, 2500):
             ev.samples = {k: v[:n] for k, v in many.items()}
@@ -355,7 +339,7 @@ class TestFdTeacher:
     def test_the_test_images_are_drawn_from_all_classes(self):
         ev = evidence()
         labels = np.repeat(np.arange(20), 50)  # ordered by class, as folders are read
-        ev.test = Split(np.zeros((1000, 1, 2, 2), np.uint8), labels)
+        ev.test = np.zeros((1000, 1, 2, 2), np.uint8)
         rows = ev.test_rows(200)
         assert len(np.unique(rows)) == 200 and (np.diff(rows) > 0).all()
         assert set(labels[rows]) == set(range(20))
@@ -386,7 +370,7 @@ class TestEvaluate:
         assert not warnings
 
     def test_no_image_at_all(self):
-        unavailable = evaluate(evidence(samples_of([])))[1]
+        unavailable = evaluate(evidence(samples([])))[1]
         assert set(unavailable.values()) == {"the method made no image"}
         assert len(unavailable) == 10
 
@@ -425,6 +409,28 @@ class TestEvaluate:
         ]
         monkeypatch.setattr(base, "all_metrics", lambda: {m.name: m for m in rows})
         assert evaluate(evidence()) == ({"also": 2.0, "b": 3.0}, {"a": "the number is nan"}, [])
+
+    def test_one_row_is_a_number_and_a_column_of_the_report(self, monkeypatch, tmp_path):
+        sharp = Metric("sharp", "sharpness", "px", "lower", ("samples",), lambda ev: {"sharp": 1.25})
+        named = replace(sharp, name="soft", columns=(Column("soft_*", "soft ({})", "of it", 1, 10),), place=0)
+        rows = {**all_metrics(), "sharp": sharp, "soft": named}
+        monkeypatch.setattr(base, "all_metrics", lambda: rows)
+        assert evaluate(evidence())[0]["sharp"] == 1.25
+        numbers = {"agreement": 91.0, "sharp": 1.25, "soft_4": 0.5, "other": 7.0}
+        build.finished(tmp_path, build.trial(), metrics=numbers)
+        (block,) = blocks(table.main(frame([build.trial()], Store(tmp_path))))
+        shown = dict(zip([head.text for head in block.heads[2:]], block.rows[0].cells, strict=True))
+        assert shown["sharpness (px)"] == "1.25" and shown["soft (4)"] == "5.0"
+        titles = [t for t in shown if t in ("soft (4)", "agreement (%)", "sharpness (px)")]
+        assert titles == ["soft (4)", "agreement (%)", "sharpness (px)"] and "other" not in shown
+
+    def test_fid_alone_asks_for_more_samples_than_the_store_keeps_and_where_it_can_be_had(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no weights there
+        assert base.how_many(None, 10_000) == base.STORED == 2000
+        given = tmp_path / "weights"
+        assert [base.how_many(given, n) for n in (899, 5000, 10_000, 26_032)] == [2000, 5000, 10_000, 10_000]
 
     def test_listing_imports_nothing_heavy(self):
         code = (

@@ -14,11 +14,12 @@ from harness.cli import main
 from harness.config import Budget, Grid, Recipe, Task
 from harness.errors import DfkdError, Unavailable
 from harness.grids import expand
-from harness.metrics.base import Evidence, evaluate
+from harness.metrics.base import evaluate
 from harness.metrics.corrupt import CORRUPTIONS, STRENGTHS, corrupt
 from harness.metrics.robust import fitted
 from harness.tasks import catalog
-from harness.tasks.images import Split, load
+from harness.tasks.images import load
+from tests import build
 from tests.tasks.test_data import mnist_files, write
 
 CLASSES = tuple("0123456789")
@@ -48,14 +49,11 @@ def evidence(task="digits", predict=None, root=None, clean=20, n=20):
     described = catalog.describe(task) if isinstance(task, str) else task
     labels = np.arange(n) % 10
     images = np.random.default_rng(0).integers(0, 256, (n, *described.shape)).astype(np.uint8)
-    return Evidence(
+    return build.evidence(
         task=described,
         labels=labels,
-        t_logits=np.eye(10, dtype=np.float32)[labels],
         s_logits=np.eye(10, dtype=np.float32)[(labels + (np.arange(n) >= clean)) % 10],
-        t_h=np.zeros((n, 2), np.float32),
-        test=Split(images, labels),
-        samples=None,
+        test=images,
         predict=predict,
         data_root=root,
     )
@@ -87,7 +85,7 @@ class TestCorruption:
             [(n, s) for n in CORRUPTIONS for s in STRENGTHS],
             strict=True,
         ):
-            assert (one == other).all() and (one == corrupt(ev.test.images, name, strength)).all()
+            assert (one == other).all() and (one == corrupt(ev.test, name, strength)).all()
 
     def test_a_student_that_is_never_right_loses_no_share(self):
         numbers, unavailable, _ = evaluate(

@@ -11,9 +11,9 @@ from scipy.spatial.distance import pdist
 from harness.config import Task
 from harness.errors import Unavailable
 from harness.metrics import variety
-from harness.metrics.base import Evidence, evaluate
+from harness.metrics.base import evaluate
 from harness.metrics.variety import high_share
-from harness.tasks.images import Split
+from tests import build
 
 TASK = Task("toy", 1, 1, 8, ("ant", "bee", "cat"), (0.5,), (0.5,))
 
@@ -22,17 +22,14 @@ def evidence(made=None, t=(0,), h=None, real=None, real_t=(0,), real_h=None):
     """Samples and test images by their pixels or by the teacher's features, and what it takes them for."""
     images = np.zeros((len(t), 1, 8, 8), np.uint8) if made is None else made
     test = np.zeros((len(real_t), 1, 8, 8), np.uint8) if real is None else real
-    samples = {"images": images, "y": np.full(len(images), -1), "t": np.array(t), "s": np.array(t)}
-    samples["h"] = np.zeros((len(images), 2), np.float16) if h is None else np.array(h, np.float16)
-    logits = np.eye(3, dtype=np.float32)[np.resize(real_t, len(test))]
-    return Evidence(
-        task=TASK,
-        labels=np.zeros(len(test), np.int64),
-        t_logits=logits,
-        s_logits=logits,
-        t_h=np.zeros((len(test), 2), np.float32) if real_h is None else np.array(real_h, np.float32),
-        test=Split(test, np.zeros(len(test), np.int64)),
-        samples=samples,
+    h = np.zeros((len(images), 2)) if h is None else h
+    given = {} if real_h is None else {"t_h": np.array(real_h, np.float32)}
+    return build.evidence(
+        build.samples(t, TASK, images=images, h=np.array(h, np.float16)),
+        TASK,
+        t_logits=np.eye(3, dtype=np.float32)[np.resize(real_t, len(test))],
+        test=test,
+        **given,
     )
 
 

@@ -28,6 +28,7 @@ from harness.tasks.images import load
 from harness.trials import diagnose
 from harness.trials.toy import TOY, toy_method
 from methods.shared.student import width_mismatch
+from tests import build
 from tests.schedule import noop_trial
 
 MISMATCH = "feature-width mismatch"
@@ -142,11 +143,8 @@ class TestLeak:
 
 def evidence(**more: Any) -> Evidence:
     split = load("digits").test
-    given: dict[str, Any] = {
-        "task": catalog.describe("digits"), "labels": np.asarray(split.labels), "t_logits": np.zeros((1, 10)),
-        "s_logits": np.zeros((1, 10)), "t_h": np.zeros((1, 3)), "test": split, "samples": None,
-    }  # fmt: skip
-    return Evidence(**(given | more))
+    given = {"labels": split.labels, "test": split.images}
+    return build.evidence(task=catalog.describe("digits"), **(given | more))
 
 
 def samples(y: np.ndarray, t: np.ndarray, images: np.ndarray | None = None) -> dict[str, np.ndarray]:
