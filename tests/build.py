@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from harness import registry
 from harness.config import Budget, Task, Trial
+from harness.errors import DfkdError
 from harness.metrics.base import Evidence
 from harness.settings import resolve
 from harness.store.directory import TrialDir
@@ -117,6 +120,38 @@ def evidence(samples: Mapping[str, np.ndarray] | None = None, task: Task = ANIMA
         "test": np.zeros((n, *task.shape), np.uint8), "samples": samples and dict(samples),
     }  # fmt: skip
     return Evidence(task=task, **(nothing | given))
+
+
+def write(root: Path, files: Mapping[str, bytes]) -> Path:
+    """A folder with these files in it."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (root / name).write_bytes(content)
+    return root
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The IDX format: two zero bytes, 8 for unsigned bytes, the rank, the sizes big-endian, the values."""
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def mnist() -> dict[str, bytes]:
+    """MNIST's four files with 40 training and 20 test images, drawn; they belong into ``MNIST/raw``."""
+    stream, files = np.random.default_rng(0), {}
+    for part, n in (("train", 40), ("t10k", 20)):
+        files[f"{part}-images-idx3-ubyte"] = idx(stream.integers(0, 256, (n, 28, 28), dtype=np.uint8))
+        files[f"{part}-labels-idx1-ubyte"] = idx((np.arange(n) % 10).astype(np.uint8))
+    return files
+
+
+def refused(call: Callable[[], Any], *says: str) -> None:
+    """The call ends in one line for the user that has these words."""
+    with pytest.raises(DfkdError) as caught:
+        call()
+    text = str(caught.value)
+    assert "\n" not in text and len(text) < 600
+    for words in says:
+        assert words in text
 
 
 def populate(out: Path, trials: Sequence[Trial], images: int = 40, side: int = 32) -> None:

@@ -31,8 +31,8 @@ from harness.metrics.base import STORED, how_many
 from harness.nets.catalog import build as build_net
 from harness.store.cards import Card
 from harness.store.directory import TrialDir
-from harness.tasks import catalog, folders
-from harness.tasks.catalog import SIZES
+from harness.tasks import catalog
+from harness.tasks.catalog import sizes
 from harness.tasks.images import Split, TaskData
 from harness.trials import teachers
 from harness.trials.build import build
@@ -139,19 +139,6 @@ def teaching(
 
 class _Enough(Exception):
     """The time is up."""
-
-
-def sizes(task: str) -> tuple[int, int]:
-    """Training and test images of a task; opens no image.
-
-    Raises:
-        DfkdError: for a folder that is not there.
-    """
-    if task in SIZES:
-        return SIZES[task]
-    root = folders.parse(task)[0]
-    train, test = (sum(map(len, folders.listing(root, split).values())) for split in ("train", "test"))
-    return train, test
 
 
 def noise(task: Task, n: int) -> Split:

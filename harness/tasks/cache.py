@@ -6,16 +6,19 @@ import hashlib
 import json
 import math
 import os
-import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import DfkdError
+from harness import files
+from harness.errors import DfkdError, DiskError
 
 if TYPE_CHECKING:
     import numpy as np
+
+#: train images and labels, test images and labels
+Arrays = tuple["np.ndarray", "np.ndarray", "np.ndarray", "np.ndarray"]
 
 #: images above this many bytes are kept in a memory-mapped file of the cache and streamed
 MAP_ABOVE = 1 << 30
@@ -42,55 +45,41 @@ def of_arrays(arrays: Iterable[np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def stamp(files: Iterable[Path]) -> str:
-    """Path, size and time of each file, one a line.
+def stamp(read: Iterable[Path]) -> str:
+    """Path, size and time of each file that was read, one a line.
 
     Raises:
         DfkdError: for a file that is gone.
     """
     lines = []
-    for file in files:
-        try:
+    for file in read:
+        with files.saying(f"{file} cannot be read"):
             s = file.stat()
-        except OSError as error:
-            raise DfkdError(f"{file} cannot be read: {error.strerror or error}") from None
         lines.append(f"{file} {s.st_size} {s.st_mtime_ns}")
     return "\n".join(lines)
 
 
-def remembered(name: str, files: Iterable[Path], arrays: Iterable[np.ndarray]) -> str:
+def remembered(name: str, read: Iterable[Path], arrays: Iterable[np.ndarray]) -> str:
     """`of_arrays`, taken from the cache while no file has another size or time than when it was computed.
 
     Args:
         name: the task.
-        files: what the arrays were read from; none means computed each time.
+        read: what the arrays were read from; none means computed each time.
         arrays: the contents.
     """
-    stamps = stamp(sorted(files))
+    stamps = stamp(sorted(read))
     if not stamps:
         return of_arrays(arrays)
     key = hashlib.sha256(f"{name}\n{stamps}".encode()).hexdigest()
     path = cache_dir() / "digests.json"
-    known = _read(path)
-    if key not in known:
-        value = of_arrays(arrays)
-        known = _read(path) | {key: value}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            new = path.with_name(f".digests.{uuid.uuid4().hex[:8]}.tmp")
-            new.write_text(json.dumps(known))
-            new.replace(path)
-        except OSError:
-            return value  # a cache that cannot be written costs time, nothing else
-    return known[key]
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    with suppress(DiskError):  # a cache that cannot be used costs time, nothing else
+        if value := (files.read_json(path) or {}).get(key):
+            return str(value)
+    value = of_arrays(arrays)
+    with suppress(DiskError, OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, json.dumps((files.read_json(path) or {}) | {key: value}))
+    return value
 
 
 def keep(key: str, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> np.ndarray:
@@ -113,26 +102,18 @@ def keep(key: str, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> np.nda
         return pixels
     path = cache_dir() / "pixels" / f"{hashlib.sha256(f'{key} {shape}'.encode()).hexdigest()}.npy"
     if not path.exists():
-        new = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp")
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # written, not mapped: on a full disk a write fails with an error, a map with SIGBUS
-            with new.open("wb") as file:
+            with files.whole(path) as new, new.open("wb") as file:
                 np.lib.format.write_array_header_1_0(file, header)
                 for row in rows:
                     file.write(row.tobytes())
-            new.replace(path)
         except OSError as error:
             raise DfkdError(
-                f"the pixel cache {path.parent} cannot be written ({error.strerror or error}); "
+                f"the pixel cache {path.parent} cannot be written ({files.why(error)}); "
                 "DFKD_CACHE names another place"
             ) from None
-        finally:
-            with suppress(OSError):
-                new.unlink()
     found: np.ndarray = np.load(path, mmap_mode="r")
     return found
-
-
-Arrays = tuple["np.ndarray", "np.ndarray", "np.ndarray", "np.ndarray"]

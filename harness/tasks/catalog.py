@@ -1,31 +1,34 @@
-"""What is known of the built-in tasks without their files. Light: a grid is listed from here."""
+"""The built-in tasks, a row each: what is known without their files. Light: grids are listed from here."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from harness.config import Recipe
+from harness.config import Recipe, Task
 from harness.errors import unknown
 from harness.tasks import folders
 
-if TYPE_CHECKING:
-    from harness.config import Task
-
-from dataclasses import dataclass
-
 
 @dataclass(frozen=True)
-class Known:
-    """A built-in task's description; the fields mean what they mean in `harness.config.Task`."""
+class BuiltIn:
+    """One row.
 
-    version: int
-    channels: int
-    side: int
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augment: frozenset[str]
+    Attributes:
+        task: its public description.
+        sizes: images of the training and of the test split: what a run will cost is asked before any file
+            is there.
+        recipe: what ``default`` means for its teachers, of `RECIPES`.
+        opener: ``module:function`` of `harness.tasks`, imported when images are wanted: (task, data root,
+            ``home``, whether to download) -> images and labels of both splits (`harness.tasks.cache.Arrays`),
+            and the files they were read from.
+        home: its folder below the data root, where it has files.
+    """
+
+    task: Task
+    sizes: tuple[int, int]
+    recipe: str
+    opener: str
+    home: str = ""
 
 
 _DIGITS = tuple("0123456789")
@@ -48,25 +51,51 @@ _C10 = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 _C100 = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-KNOWN: dict[str, Known] = {
-    "digits": Known(1, 1, 8, _DIGITS, (0.3035,), (0.3743,), _PAD),
-    "digits16": Known(1, 1, 16, _DIGITS, (0.3035,), (0.3171,), _PAD),
-    "mnist": Known(1, 1, 28, _DIGITS, (0.1307,), (0.3081,), _PAD),
-    "cifar10": Known(1, 3, 32, _CIFAR10, *_C10, _FLIP),
-    "cifar100": Known(1, 3, 32, _CIFAR100, *_C100, _FLIP),
-    "tiny_imagenet": Known(1, 3, 64, _TINY, *_IMAGENET, _FLIP),
+TASKS: dict[str, BuiltIn] = {
+    row.task.name: row
+    for row in (
+        BuiltIn(
+            Task("digits", 1, 1, 8, _DIGITS, (0.3035,), (0.3743,), _PAD),
+            sizes=(898, 899),
+            recipe="small",
+            opener="sources:digits",
+        ),
+        BuiltIn(
+            Task("digits16", 1, 1, 16, _DIGITS, (0.3035,), (0.3171,), _PAD),
+            sizes=(898, 899),
+            recipe="small",
+            opener="sources:digits",
+        ),
+        BuiltIn(
+            Task("mnist", 1, 1, 28, _DIGITS, (0.1307,), (0.3081,), _PAD),
+            sizes=(60_000, 10_000),
+            recipe="mnist",
+            opener="sources:torchvision",
+            home="MNIST/raw",
+        ),
+        BuiltIn(
+            Task("cifar10", 1, 3, 32, _CIFAR10, *_C10, _FLIP),
+            sizes=(50_000, 10_000),
+            recipe="cifar",
+            opener="sources:torchvision",
+            home="cifar-10-batches-py",
+        ),
+        BuiltIn(
+            Task("cifar100", 1, 3, 32, _CIFAR100, *_C100, _FLIP),
+            sizes=(50_000, 10_000),
+            recipe="cifar",
+            opener="sources:torchvision",
+            home="cifar-100-python",
+        ),
+        BuiltIn(
+            Task("tiny_imagenet", 1, 3, 64, _TINY, *_IMAGENET, _FLIP),
+            sizes=(100_000, 10_000),
+            recipe="cifar",
+            opener="tiny_imagenet:tiny_imagenet",
+            home="tiny-imagenet-200",
+        ),
+    )
 }
-
-#: images of the training and of the test split: what a run will cost is asked before any file is there
-SIZES: dict[str, tuple[int, int]] = {
-    "digits": (898, 899),
-    "digits16": (898, 899),
-    "mnist": (60_000, 10_000),
-    "cifar10": (50_000, 10_000),
-    "cifar100": (50_000, 10_000),
-    "tiny_imagenet": (100_000, 10_000),
-}
-
 
 #: "default" is what a task means by it; the id holds the numbers, so a changed recipe is a new teacher.
 #: Weight decay 5e-4 with a cosine is the choice that lands near the published CIFAR teachers.
@@ -78,9 +107,6 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-_TASK_RECIPES = {"digits": "small", "digits16": "small", "mnist": "mnist"}
-
-
 def recipe(name: str, task: str) -> Recipe:
     """A recipe by name; ``default`` is the task's own.
 
@@ -88,7 +114,7 @@ def recipe(name: str, task: str) -> Recipe:
         DfkdError: for an unknown name.
     """
     if name == "default":
-        name = _TASK_RECIPES.get(task, "cifar")
+        name = TASKS[task].recipe if task in TASKS else "cifar"
     if name not in RECIPES:
         raise unknown("teacher recipe", name, [*RECIPES, "default"])
     return RECIPES[name]
@@ -99,7 +125,18 @@ FOLDER = "folder:"
 
 def names() -> list[str]:
     """Built-in tasks; ``folder:/path?side=32`` is a user's own."""
-    return list(KNOWN)
+    return list(TASKS)
+
+
+def built_in(name: str) -> BuiltIn:
+    """The row of a built-in task.
+
+    Raises:
+        DfkdError: for an unknown task.
+    """
+    if name not in TASKS:
+        raise unknown("task", name, [*TASKS, "folder:/path"])
+    return TASKS[name]
 
 
 def version(name: str) -> int:
@@ -108,25 +145,26 @@ def version(name: str) -> int:
     Raises:
         DfkdError: for an unknown task.
     """
-    if name.startswith(FOLDER):
-        return 1
-    if name not in KNOWN:
-        raise unknown("task", name, [*KNOWN, "folder:/path"])
-    return KNOWN[name].version
+    return 1 if name.startswith(FOLDER) else built_in(name).task.version
 
 
-def describe(name: str, root: Path | None = None) -> Task:
+def describe(name: str) -> Task:
     """A task's public description; needs no file for a built-in one, the directory listing for a folder.
 
     Raises:
         DfkdError: for an unknown task or an unusable folder.
     """
-    from harness.config import Task
+    return folders.describe_folder(name) if name.startswith(FOLDER) else built_in(name).task
 
-    if name.startswith(FOLDER):
-        return folders.describe_folder(name)
-    version(name)  # raises for a name nobody knows
-    known = KNOWN[name]
-    return Task(
-        name, known.version, known.channels, known.side, known.classes, known.mean, known.std, known.augment
-    )
+
+def sizes(name: str) -> tuple[int, int]:
+    """Training and test images of a task; opens no image.
+
+    Raises:
+        DfkdError: for an unknown task or a folder that is not there.
+    """
+    if not name.startswith(FOLDER):
+        return built_in(name).sizes
+    root = folders.parse(name)[0]
+    train, test = (sum(map(len, folders.listing(root, split).values())) for split in ("train", "test"))
+    return train, test

@@ -1,4 +1,4 @@
-"""Images that lie in class folders: a user's own, and Tiny-ImageNet's archive."""
+"""Images that lie in class folders: a user's own, and those of an archive."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from harness import files
+from harness.config import Task
 from harness.errors import DfkdError
 from harness.tasks import cache
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from harness.config import Task
     from harness.tasks.cache import Arrays
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
@@ -78,9 +79,9 @@ def listing(root: Path, split: str, beside: tuple[str, ...] = ()) -> Listing:
                     raise DfkdError(f"image {path} lies in no class folder: {split}/<class>/* is read")
                 found[inside[0]].append(path)
     except OSError as error:
-        raise DfkdError(f"{error.filename or folder} cannot be listed: {error.strerror or error}") from None
-    for label, files in found.items():
-        if not files:
+        raise DfkdError(f"{error.filename or folder} cannot be listed: {files.why(error)}") from None
+    for label, images in found.items():
+        if not images:
             raise DfkdError(f"class folder {folder / label} holds no image ({_KINDS})")
     return found
 
@@ -89,7 +90,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _paired(train: Listing, test: Listing, root: Path) -> None:
+def paired(train: Listing, test: Listing, root: Path) -> None:
     """Raise unless both splits have the same classes, two or more."""
     for extra in sorted(test.keys() - train.keys()):
         raise DfkdError(f"{root}: class {extra!r} is in the test images only: nothing to learn it from")
@@ -101,13 +102,11 @@ def _paired(train: Listing, test: Listing, root: Path) -> None:
 
 
 def _user(name: str) -> tuple[Task, Listing, Listing]:
-    from harness.config import Task
-
     root, side = parse(name)
     train, test = listing(root, "train"), listing(root, "test")
-    _paired(train, test, root)
+    paired(train, test, root)
     if side is None:
-        short = sorted(_shorter(file) for files in train.values() for file in files)
+        short = sorted(_shorter(file) for group in train.values() for file in group)
         side = min(_MAX_SIDE, max(_MIN_SIDE, (short[len(short) // 2] + 4) // 8 * 8))
     half = (0.5, 0.5, 0.5)
     return Task(name, 1, 3, side, tuple(train), half, half, frozenset({"pad", "flip"})), train, test
@@ -132,29 +131,30 @@ def load_folder(name: str) -> tuple[Task, Arrays, list[Path]]:
         DfkdError: for an unusable folder or image.
     """
     task, train, test = _user(name)
-    return task, *_arrays(train, test, task.side)
+    return task, *read_both(train, test, task.side)
 
 
-def _arrays(train: Listing, test: Listing, side: int) -> tuple[Arrays, list[Path]]:
-    files = [f for part in (train, test) for group in part.values() for f in group]
-    return (*read(train, side), *read(test, side)), files
+def read_both(train: Listing, test: Listing, side: int) -> tuple[Arrays, list[Path]]:
+    """Both splits as `read` gives them, and their files."""
+    found = [f for part in (train, test) for group in part.values() for f in group]
+    return (*read(train, side), *read(test, side)), found
 
 
 def read(found: Listing, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Decode, turn as EXIF says, resize the shorter side (bilinear, antialiased) and crop the centre.
 
     Returns:
-        Pixels (N, 3, side, side) uint8, memory-mapped when they are many (`digests.keep`), and labels (N,).
+        Pixels (N, 3, side, side) uint8, memory-mapped when they are many (`cache.keep`), and labels (N,).
 
     Raises:
         DfkdError: naming the file that cannot be decoded.
     """
     import numpy as np
 
-    files = [f for group in found.values() for f in group]
+    images = [f for group in found.values() for f in group]
     labels = np.repeat(np.arange(len(found), dtype=np.int64), [len(group) for group in found.values()])
-    shape = (len(files), 3, side, side)
-    return cache.keep(f"decoded 1\n{cache.stamp(files)}", shape, (_decode(f, side) for f in files)), labels
+    shape = (len(images), 3, side, side)
+    return cache.keep(f"decoded 1\n{cache.stamp(images)}", shape, (_decode(f, side) for f in images)), labels
 
 
 @contextmanager
@@ -184,6 +184,3 @@ def _decode(file: Path, side: int) -> NDArray[np.uint8]:
     # `fit` resizes and crops the largest centred square in one resampling.
     fitted = rgb if rgb.size == (side, side) else ImageOps.fit(rgb, (side, side), Image.Resampling.BILINEAR)
     return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
-
-
-# --- Tiny-ImageNet ------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Tasks and their images: what each data set is, and the only place where real images are opened."""
+"""The images of a task: loaded, checked, held out, fed in batches."""
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import DfkdError
 from harness.tasks import cache, folders
-from harness.tasks.catalog import FOLDER, describe
-from harness.tasks.sources import _OPENERS, _stratified
+from harness.tasks.catalog import FOLDER, built_in
+from harness.tasks.sources import stratified
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,8 +82,10 @@ def load(name: str, root: Path | None = None, download: bool = False) -> TaskDat
     if name.startswith(FOLDER):
         task, arrays, files = folders.load_folder(name)
     else:
-        task = describe(name)
-        arrays, files = _OPENERS[name](data_root(root), download)
+        row = built_in(name)
+        module, _, opener = row.opener.partition(":")
+        read = getattr(importlib.import_module(f"harness.tasks.{module}"), opener)
+        task, (arrays, files) = row.task, read(row.task, data_root(root), row.home, download)
     x, y, x_test, y_test = arrays
     for split, images, labels in (("train", x, y), ("test", x_test, y_test)):
         if images.shape != (len(labels), *task.shape):
@@ -109,7 +112,7 @@ def without_val(data: TaskData) -> Split:
 
 def _held_out(labels: np.ndarray) -> np.ndarray:
     """Mask of the training images that are ``val``."""
-    return _stratified(labels, 0.1, seed=2)
+    return stratified(labels, 0.1, seed=2)
 
 
 class Loader:

@@ -20,7 +20,7 @@ from harness.metrics.robust import fitted
 from harness.tasks import catalog
 from harness.tasks.images import load
 from tests import build
-from tests.tasks.test_data import mnist_files, write
+from tests.build import mnist, write
 
 CLASSES = tuple("0123456789")
 NAMES = [f"corruption_{name}_{strength}" for name in CORRUPTIONS for strength in STRENGTHS]
@@ -113,7 +113,7 @@ def labelled(folder, classes, colour):
 
 class TestShift:
     def test_mnist_is_shown_to_a_student_of_digits_as_pillow_would_shrink_it(self, tmp_path):
-        write(tmp_path / "MNIST" / "raw", mnist_files())
+        write(tmp_path / "MNIST" / "raw", mnist())
         student = Student(np.arange(20) % 10, [15])
         numbers, unavailable, _ = evaluate(evidence(predict=student, root=tmp_path), ["shift"])
         assert numbers == {"shift_mnist": 75.0} and not unavailable
@@ -217,7 +217,7 @@ def test_a_grid_asks_for_an_unknown_metric():
 
 def test_a_grid_asks_and_measure_gives_the_same_numbers_later(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(catalog.RECIPES, "small", Recipe(name="small", epochs=3, lr=0.1, batch=64))
-    write(tmp_path / "data" / "MNIST" / "raw", mnist_files())
+    write(tmp_path / "data" / "MNIST" / "raw", mnist())
     for name, asked in (("plain", ()), ("robust", ("corruption", "shift"))):
         (tmp_path / f"{name}.py").write_text(GRID % (asked,))
 

@@ -12,7 +12,7 @@ from harness import registry
 from harness.errors import DfkdError
 from harness.nets import catalog
 from harness.settings import resolve
-from harness.tasks.catalog import KNOWN
+from harness.tasks.catalog import TASKS
 from reports.numbers import published
 from reports.numbers.published import Published, load, match
 
@@ -43,7 +43,7 @@ def test_every_row_has_a_source_and_names_that_are_known():
     ours = set(registry.methods.names())
     for r in ROWS:
         assert r.source.strip() and r.printed.strip(), r
-        assert r.task in KNOWN or r.task in OTHER_TASKS, r
+        assert r.task in TASKS or r.task in OTHER_TASKS, r
         for net in (r.teacher, r.student):
             assert net in catalog.nets.names() or net in OTHER_NETS, r
         for other in ours:  # a method of ours goes by its registered name alone
@@ -65,7 +65,7 @@ def test_a_number_of_our_methods_names_the_settings_it_is_of():
     unnamed = {
         r.method
         for r in ROWS
-        if r.task in KNOWN and r.pair != "unknown" and r.metric == "top1" and not r.settings
+        if r.task in TASKS and r.pair != "unknown" and r.metric == "top1" and not r.settings
     } & set(registry.methods.names())
     assert unnamed == {"kd", "scratch"}
 
