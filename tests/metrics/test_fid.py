@@ -19,7 +19,6 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from pytorch_fid import fid_score, inception
 
-from harness.config import Task
 from harness.errors import Unavailable
 from harness.metrics import fid
 from harness.metrics.base import evaluate
@@ -50,8 +49,7 @@ def pictures(n, channels, seed):
 
 
 def evidence(made, real, **more):
-    c = made.shape[1]
-    task = Task("toy", 1, c, 8, ("a", "b"), (0.5,) * c, (0.5,) * c)
+    task = build.a_task(8, made.shape[1], 2)
     return build.evidence(build.samples([0] * len(made), task, images=made), task, test=real, **more)
 
 
@@ -203,8 +201,19 @@ class TestCache:
         monkeypatch.setattr(fid, "MOST", 3)
         assert self.measure(tmp_path, made=9, real=5).keys() == {"fid_3_test", "kid_3_test"}
 
-    def test_looks_beyond_what_the_store_keeps(self, counted, tmp_path):
-        assert self.measure(tmp_path, made=2010, real=2005, names=["kid"]).keys() == {"kid_2005_test"}
+    def test_looks_beyond_what_the_store_keeps(self, counted, tmp_path, monkeypatch):
+        monkeypatch.setattr(fid, "kid", lambda made, real: len(made) + len(real) / 1e4)
+        assert self.measure(tmp_path, made=2010, real=2005, names=["kid"]) == {"kid_2005_test": 2005.2005}
+
+
+class Bomb:
+    """Unpickled, it opens a file."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return (open, (str(self.folder / "exploded"), "w"))
 
 
 class TestWeights:
@@ -230,24 +239,16 @@ class TestWeights:
         )
 
     def test_another_file_is_not_opened(self, tmp_path):
-        class Bomb:
-            def __reduce__(self):
-                return (open, (str(tmp_path / "exploded"), "w"))
-
         file = tmp_path / WEIGHTS
-        file.write_bytes(pickle.dumps(Bomb()))
+        file.write_bytes(pickle.dumps(Bomb(tmp_path)))
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         assert f"have SHA-256 {digest[:8]}..., not 6726825d..." in self.columns(file)
         assert not (tmp_path / "exploded").exists()
 
     @pytest.mark.parametrize("old", [True, False])
     def test_a_pickle_payload_is_not_run_whatever_its_digest(self, tmp_path, monkeypatch, old):
-        class Bomb:
-            def __reduce__(self):
-                return (open, (str(tmp_path / "exploded"), "w"))
-
         file = tmp_path / "bomb.pth"
-        torch.save({"w": Bomb()}, file, _use_new_zipfile_serialization=not old)
+        torch.save({"w": Bomb(tmp_path)}, file, _use_new_zipfile_serialization=not old)
         monkeypatch.setattr(fid, "SHA256", hashlib.sha256(file.read_bytes()).hexdigest()[:8])
         assert self.columns(file) == f"Inception weights {file} are not a plain state dict"
         assert not (tmp_path / "exploded").exists()

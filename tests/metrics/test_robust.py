@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from harness.cli import main
-from harness.config import Budget, Grid, Recipe, Task
+from harness.config import Budget, Grid, Recipe
 from harness.errors import DfkdError, Unavailable
 from harness.grids import expand
 from harness.metrics.base import evaluate
@@ -167,31 +165,28 @@ class TestShift:
 
 
 class TestFitted:
-    def of(self, channels, side):
-        return Task("t", 1, channels, side, ("a", "b"), (0.5,) * channels, (0.5,) * channels)
-
     def test_colour_becomes_pillows_grey(self):
         x = np.random.default_rng(0).integers(0, 256, (600, 3, 9, 9)).astype(np.uint8)
-        got = fitted(x, self.of(1, 9))
+        got = fitted(x, build.a_task(9, 1, 2))
         for image, ours in zip(x, got, strict=True):
             assert (ours[0] == np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))).all()
 
     def test_grey_is_repeated_and_what_fits_is_left_as_it_is(self):
         x = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8)).astype(np.uint8)
-        assert (fitted(x, self.of(3, 8)) == np.repeat(x, 3, axis=1)).all()
-        assert (fitted(x, self.of(1, 8)) == x).all()
+        assert (fitted(x, build.a_task(8, 3, 2)) == np.repeat(x, 3, axis=1)).all()
+        assert (fitted(x, build.a_task(8, 1, 2)) == x).all()
 
     @pytest.mark.parametrize(("had", "side"), [(20, 8), (8, 20), (33, 32)])
     def test_sides_as_pillow_resizes(self, had, side):
         x = np.random.default_rng(0).integers(0, 256, (3, 3, had, had)).astype(np.uint8)
-        for image, ours in zip(x, fitted(x, self.of(3, side)), strict=True):
+        for image, ours in zip(x, fitted(x, build.a_task(side, 3, 2)), strict=True):
             picture = Image.fromarray(image.transpose(1, 2, 0))
             theirs = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
             assert_allclose(ours.transpose(1, 2, 0).astype(int), theirs.astype(int), atol=1)
 
     def test_other_channels_are_refused(self):
         with pytest.raises(Unavailable, match="images of 2 channels cannot be shown to a student of 3"):
-            fitted(np.zeros((1, 2, 8, 8), np.uint8), self.of(3, 8))
+            fitted(np.zeros((1, 2, 8, 8), np.uint8), build.a_task(8, 3, 2))
 
 
 GRID = """
@@ -215,25 +210,23 @@ def test_a_grid_asks_for_an_unknown_metric():
         expand.trials_of(grid)
 
 
-def test_a_grid_asks_and_measure_gives_the_same_numbers_later(tmp_path, monkeypatch, capsys):
+def test_a_grid_asks_and_measure_gives_the_same_numbers_later(tmp_path, monkeypatch, dfkd):
     monkeypatch.setitem(catalog.RECIPES, "small", Recipe(name="small", epochs=3, lr=0.1, batch=64))
     write(tmp_path / "data" / "MNIST" / "raw", mnist())
     for name, asked in (("plain", ()), ("robust", ("corruption", "shift"))):
         (tmp_path / f"{name}.py").write_text(GRID % (asked,))
 
-    def dfkd(command, grid, out):
-        places = ["--out", str(tmp_path / out), "--teachers", str(tmp_path / "teachers")]
-        places += ["--data-root", str(tmp_path / "data"), "--no-mlflow"]
-        places += ["--workers", "0"] if command == "run" else []
-        monkeypatch.setattr(sys, "argv", ["dfkd", command, str(tmp_path / f"{grid}.py"), *places])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        assert not ended.value.code
+    def call(command, grid, out):
+        words = ["--out", tmp_path / out, "--teachers", tmp_path / "teachers"]
+        words += ["--data-root", tmp_path / "data", "--no-mlflow"]
+        words += ["--workers", 0] if command == "run" else []
+        code, *said = dfkd(command, tmp_path / f"{grid}.py", *words)
+        assert not code, said
         (file,) = (tmp_path / out / "trials").glob("*/result.json")
-        return json.loads(file.read_text()), capsys.readouterr()
+        return json.loads(file.read_text()), *said
 
-    asked, said = dfkd("run", "robust", "a")
-    assert "have no" not in said.err and "corrupted" in said.out and "on mnist" in said.out
+    asked, out, err = call("run", "robust", "a")
+    assert "have no" not in err and "corrupted" in out and "on mnist" in out
     assert {*NAMES, "corruption", "corruption_drop", "shift_mnist"} < asked["metrics"].keys()
     assert asked["metrics"]["corruption"] > 15  # the student has learned something
     markdown = (tmp_path / "a" / "reports" / "robust" / "report.md").read_text()
@@ -242,10 +235,10 @@ def test_a_grid_asks_and_measure_gives_the_same_numbers_later(tmp_path, monkeypa
     table = (tmp_path / "a" / "reports" / "robust" / "report.csv").read_text()
     assert "corruption_noise_1" in table
 
-    plain, _ = dfkd("run", "plain", "b")
+    plain, *_ = call("run", "plain", "b")
     assert plain["id"] == asked["id"]
     assert not [k for k in plain["metrics"] if k.startswith(("corruption", "shift"))]
-    _, said = dfkd("run", "robust", "b")
-    assert "1 of 1 finished trials have no corruption, shift yet: `dfkd measure` on this grid" in said.err
-    later, _ = dfkd("measure", "robust", "b")
+    *_, err = call("run", "robust", "b")
+    assert "1 of 1 finished trials have no corruption, shift yet: `dfkd measure` on this grid" in err
+    later, *_ = call("measure", "robust", "b")
     assert later["metrics"] == asked["metrics"]

@@ -8,14 +8,13 @@ import scipy.ndimage
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import pdist
 
-from harness.config import Task
 from harness.errors import Unavailable
 from harness.metrics import variety
 from harness.metrics.base import evaluate
 from harness.metrics.variety import high_share
 from tests import build
 
-TASK = Task("toy", 1, 1, 8, ("ant", "bee", "cat"), (0.5,), (0.5,))
+TASK = build.a_task(8, 1, 3)
 
 
 def evidence(made=None, t=(0,), h=None, real=None, real_t=(0,), real_h=None):

@@ -22,6 +22,7 @@ from harness.errors import DfkdError
 from harness.nets.base import TAPS, Net, TapBN, bn_stat, reset_normaliser
 from harness.nets.catalog import build, nets, spec
 from harness.network import Out
+from tests.build import a_task
 
 NAMES = [
     "lenet5",
@@ -49,11 +50,6 @@ PUBLISHED = {
     "wrn40_1": ((0.564, 0.570, 0.58), (83, 330), 64, 37, 1360),
     "wrn40_2": ((2.244, 2.255, 2.27), (328, 1310), 128, 37, 2704),
 }
-
-
-def a_task(side: int = 32, channels: int = 3, classes: int = 10) -> Task:
-    mean, std = (0.49, 0.48, 0.44)[:channels], (0.2, 0.25, 0.3)[:channels]
-    return Task("toy", 1, channels, side, tuple(f"class {k}" for k in range(classes)), mean, std)
 
 
 def lively(name: str, task: Task) -> Net:
@@ -111,8 +107,7 @@ def test_lenet_counts_worked_by_hand() -> None:
     assert spec("lenet5_half_bn", digits).bn_channels == (3, 8, 60)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("side", [8, 16, 28, 32, 64])
+@pytest.mark.parametrize(("side", "channels"), [(8, 1), (28, 3), (64, 3)])
 @pytest.mark.parametrize("name", NAMES)
 def test_spec_tells_what_a_forward_gives(name: str, side: int, channels: int) -> None:
     task = a_task(side, channels, classes=7)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.config import Task
 from harness.tasks.images import Loader, Split, data_root, load
+from tests.build import a_task
 
 CPU = torch.device("cpu")
 
@@ -34,13 +34,9 @@ def test_val_is_a_stratified_tenth_of_train():
     assert np.array_equal(again.val.images, got.val.images) and again.digest == got.digest
 
 
-def toy(side: int, augment: set[str]) -> Task:
-    return Task("toy", 1, 1, side, ("a", "b"), (0.5,), (0.5,), frozenset(augment))
-
-
-def counting(n: int, side: int = 8) -> Split:
+def counting(n: int) -> Split:
     """Image i is filled with the value i; label i % 2."""
-    images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 1, side, side)).copy()
+    images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 1, 8, 8)).copy()
     return Split(images, np.arange(n) % 2)
 
 
@@ -54,7 +50,7 @@ def test_a_batch_is_in_unit_range_and_owns_its_memory():
 
 
 def test_a_loader_walks_shuffled_epochs_without_gap_or_repeat():
-    loader = Loader(counting(10), toy(8, set()), rng(), CPU)
+    loader = Loader(counting(10), a_task(8, 1, 2), rng(), CPU)
     drawn: list[int] = []
     for n in (4, 4, 4, 4, 4, 25, 5):  # the last but one is larger than the set
         x, y = loader.batch(n)
@@ -66,7 +62,7 @@ def test_a_loader_walks_shuffled_epochs_without_gap_or_repeat():
 
 
 def test_a_loader_comes_back_to_an_exact_position():
-    split, task = counting(10), toy(8, {"pad", "flip"})
+    split, task = counting(10), a_task(8, 1, 2, ("pad", "flip"))
     stream = rng(3)
     loader = Loader(split, task, stream, CPU)
     loader.batch(7)

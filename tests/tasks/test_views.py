@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from harness.config import Task
 from harness.tasks import views
 from harness.trials.toy import TOY
+from tests.build import a_task
 from tests.methods.by_hand import cropped
 
 IMAGES = torch.rand(6, 3, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -173,7 +173,7 @@ def test_each_image_is_moved_on_its_own_and_as_far_as_the_task_bears(side, bears
         for step in ([1, -1] if "flip" in bears else [1])
     }
     n = 200 * kinds
-    task = Task("toy", 1, 1, side, ("a", "b"), (0.5,), (0.5,), frozenset(bears))
+    task = a_task(side, 1, 2, bears)
     x = torch.tensor(image).expand(n, 1, side, side)
     out = views.augment(x, task, rng())
     seen = [o.tobytes() for o in out[:, 0].contiguous().numpy()]
@@ -185,11 +185,8 @@ def test_each_image_is_moved_on_its_own_and_as_far_as_the_task_bears(side, bears
 
 
 def test_augmentation_moves_all_channels_of_an_image_together():
-    x = (
-        torch.rand(64, 1, 8, 8, generator=rng()).expand(64, 3, 8, 8)
-        * torch.tensor([1.0, 0.5, 0.25])[:, None, None]
-    )
-    task = Task("toy", 1, 3, 8, ("a", "b"), (0.5,) * 3, (0.5,) * 3, frozenset({"pad", "flip"}))
-    out = views.augment(x, task, rng(1))
+    grey = torch.rand(64, 1, 8, 8, generator=rng()).expand(64, 3, 8, 8)
+    x = grey * torch.tensor([1.0, 0.5, 0.25])[:, None, None]
+    out = views.augment(x, a_task(8, 3, 2, ("pad", "flip")), rng(1))
     assert out.shape == x.shape
     assert torch.equal(out[:, 1], out[:, 0] * 0.5) and torch.equal(out[:, 2], out[:, 0] * 0.25)
