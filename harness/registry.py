@@ -1,4 +1,4 @@
-"""Name -> object for methods and nets: a file in the folder registers itself; plug-ins by entry point."""
+"""Name -> method: a file in ``methods/`` registers itself, a plug-in by its entry point."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Methods:
 
     def names(self) -> list[str]:
         """Every registered name; imports none."""
-        return sorted(self._own() | set(self._foreign()))
+        return sorted(_own() | _foreign().keys())
 
     def available(self) -> list[str]:
         """Names that can be imported; references first, then by year."""
@@ -44,49 +44,45 @@ class Methods:
         Raises:
             DfkdError: for a name nobody registered, or a plug-in that cannot be loaded.
         """
-        foreign = self._foreign()
-        if name in self._own():
-            return self._in(importlib.import_module(f"methods.{name}"))
-        if name not in foreign:
+        if name in _own():
+            return _checked(name, importlib.import_module(f"methods.{name}"))
+        if name not in (foreign := _foreign()):
             raise unknown("method", name, self.names())
         try:
             loaded = foreign[name].load()
         except Exception as error:
             raise DfkdError(f"plug-in {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
-        return self._in(loaded) if isinstance(loaded, ModuleType) else self._checked(loaded, name)
+        return _checked(name, loaded)
 
-    def _own(self) -> set[str]:
-        package = importlib.import_module("methods")
-        return {m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg}
 
-    def _foreign(self) -> dict[str, EntryPoint]:
-        return {e.name: e for e in entry_points(group=GROUP) if e.name not in self._own()}
+def _own() -> set[str]:
+    package = importlib.import_module("methods")
+    return {m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg}
 
-    @staticmethod
-    def _checked(cls: Any, name: str) -> type[Method]:
-        from harness.interface import Method
 
-        if not (inspect.isclass(cls) and issubclass(cls, Method) and not inspect.isabstract(cls)):
-            raise DfkdError(f"method {name!r} is not a complete subclass of harness.interface.Method")
-        if not hasattr(cls, "HP"):
-            raise DfkdError(f"method {name!r} has no HP: give it a frozen dataclass, empty if need be")
-        return cls
+def _foreign() -> dict[str, EntryPoint]:
+    own = _own()
+    return {e.name: e for e in entry_points(group=GROUP) if e.name not in own}
 
-    @classmethod
-    def _in(cls, module: ModuleType) -> type[Method]:
-        from harness.interface import Method
 
-        own = [
-            c
-            for c in vars(module).values()
-            if inspect.isclass(c)
-            and issubclass(c, Method)
-            and c.__module__ == module.__name__
-            and not inspect.isabstract(c)
-        ]
+def _checked(name: str, found: Any) -> type[Method]:
+    """The method that was found, or the only one that a module defines."""
+    from harness.interface import Method
+
+    def complete(cls: Any) -> bool:
+        return inspect.isclass(cls) and issubclass(cls, Method) and not inspect.isabstract(cls)
+
+    if isinstance(found, ModuleType):
+        own = [c for c in vars(found).values() if complete(c) and c.__module__ == found.__name__]
         if len(own) != 1:
-            raise DfkdError(f"{module.__name__} defines {len(own)} methods; a method file defines one")
-        return cls._checked(own[0], module.__name__)
+            raise DfkdError(f"{found.__name__} defines {len(own)} methods; a method file defines one")
+        found = own[0]
+    if not complete(found):
+        raise DfkdError(f"method {name!r} is not a complete subclass of harness.interface.Method")
+    if not hasattr(found, "HP"):
+        raise DfkdError(f"method {name!r} has no HP: give it a frozen dataclass, empty if need be")
+    cls: type[Method] = found
+    return cls
 
 
 methods = Methods()

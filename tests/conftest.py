@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+import json
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -18,18 +21,27 @@ from harness.cli import main
 torch.set_num_threads(1)
 
 
-@pytest.fixture
-def dfkd(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
-    """Run the command in this process: words -> exit status, stdout, stderr."""
+class Said(NamedTuple):
+    """What a command ended with: exit status, stdout, stderr."""
 
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dfkd", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="session")
+def dfkd() -> Callable[..., Said]:
+    """Run the command in this process, words as one types them."""
+
+    def call(*words: object) -> Said:
+        out, err = StringIO(), StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main.main([str(word) for word in words])
+        return Said(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
     return call
 

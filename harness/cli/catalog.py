@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import inspect
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,24 +13,27 @@ from harness.cli import printing
 from harness.cli.options import DataRoot, Json, complete_method, complete_task
 from harness.errors import DfkdError
 
+if TYPE_CHECKING:
+    from harness.interface import Method
+
 
 def methods(
     method: Annotated[
-        str | None, typer.Argument(help="Show this method's settings.", autocompletion=complete_method)
+        str | None,
+        typer.Argument(help="Show this method's equation and settings.", autocompletion=complete_method),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the methods, a broken plug-in with its error, or the settings of one."""
+    """List the methods, a broken plug-in with its error; or one with equation, departures and settings."""
     from harness import registry
 
-    names = [method] if method else registry.methods.names()
     if method:
         registry.methods.get(method)
-    found = [_method(name) for name in names]
+    found = [_method(name) for name in ([method] if method else registry.methods.names())]
     if as_json:
         printing.dump(found)
     elif method:
-        print(f"{method}: {found[0]['title']}. {found[0]['paper']}\n")
+        print(f"{found[0]['about']}\n")
         printing.table(
             [
                 {
@@ -65,29 +71,26 @@ def _method(name: str) -> dict[str, Any]:
     cls, error = registry.methods.error_or(name)
     about: dict[str, Any] = {"name": name, "title": "", "paper": "", "year": 0, "version": 0}
     about |= {"reference": False, "control": False, "passes": {}, "needs": (), "presets": {}}
-    about |= {"settings": {}, "error": error}
+    about |= {"settings": {}, "about": "", "error": error}
     if cls is None:
         return about
     about |= {"title": cls.TITLE, "paper": cls.PAPER, "year": cls.YEAR, "version": cls.VERSION}
     about |= {"reference": cls.USES_DATA, "needs": cls.NEEDS, "presets": cls.PRESETS}
-    about |= {"control": cls.CONTROL, "passes": _cost(name)}
+    about |= {"control": cls.CONTROL, "passes": _cost(name), "about": _about(cls)}
     for key, (default, meta) in settings_of(cls.HP).items():
         space = meta.space._asdict() if meta.space else None
-        about["settings"][key] = {
-            "default": default,
-            "help": meta.help,
-            "term": meta.term,
-            "off": meta.off,
-            "low": meta.low,
-            "choices": meta.choices,
-            "space": space,
-        }
+        about["settings"][key] = {"default": default, **asdict(meta), "space": space}
     return about
+
+
+def _about(cls: type[Method]) -> str:
+    """The head of the file that a method lies in: its equation and departures, not what was seen of it."""
+    text = inspect.getdoc(sys.modules[cls.__module__]) or f"{cls.TITLE}. {cls.PAPER}"
+    return text.partition("\n\nSeen:")[0]
 
 
 def _cost(name: str) -> dict[str, dict[str, float]]:
     """Passes of each network per student update, at the method's defaults; none where it cannot be run."""
-    from harness.errors import DfkdError
     from harness.grids import remember
 
     def count() -> dict[str, dict[str, float]]:
@@ -162,14 +165,11 @@ def tasks(
 
 def nets(as_json: Json = False) -> None:
     """List the networks with parameters and feature width, for 3 x 32 x 32 images and K = 10."""
-    from dataclasses import asdict
-
-    from harness.nets import catalog
+    from harness.nets.catalog import nets as known
     from harness.nets.catalog import spec
-    from harness.tasks import catalog as tasks_catalog
+    from harness.tasks.catalog import describe
 
-    task = tasks_catalog.describe("cifar10")
-    found = [spec(name, task) for name in catalog.nets.names()]
+    found = [spec(name, describe("cifar10")) for name in known.names()]
     if as_json:
         printing.dump([asdict(s) | {"has_bn": s.has_bn} for s in found])
         return

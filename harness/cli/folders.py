@@ -174,7 +174,7 @@ def _said(side: Side) -> str:
     return f"{side.path}: {len(side.records)} {what}, {done} with a number"
 
 
-@on_grid
+@on_grid()
 def publish(
     chosen: Chosen,
     to: Annotated[

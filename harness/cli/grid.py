@@ -9,25 +9,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import printing
-from harness.cli.choose import Chosen, distinct, on_grid, on_grids
-from harness.cli.options import OUT, DataRoot, Inception, Json, NoMLflow, Out, Teachers, Uri
+from harness.cli.choose import Chosen, distinct, on_grid
+from harness.cli.options import (
+    OUT,
+    Address,
+    DataRoot,
+    GpusPerTrial,
+    Inception,
+    Json,
+    NoMLflow,
+    Out,
+    Teachers,
+    Uri,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from harness.config import Trial
+    from harness.store.directory import TrialDir
 
 
-@on_grids
+@on_grid(many=True)
 def run(
     chosen: list[Chosen],
-    workers: Annotated[
-        int | None, typer.Option(help="Trials at a time; what fits by default; 0 runs here, without Ray.")
-    ] = None,
-    gpus_per_trial: Annotated[
-        float, typer.Option(help="GPUs of each trial: a share such as 0.5, or a whole number.")
-    ] = 0.0,
-    address: Annotated[
-        str | None, typer.Option(help="A Ray cluster that this machine belongs to: HOST:PORT or auto.")
-    ] = None,
+    workers: Workers = None,
+    gpus_per_trial: GpusPerTrial = 0.0,
+    address: Address = None,
     retry: Annotated[
         list[str] | None, typer.Option(help="failed: run failed and skipped trials again.")
     ] = None,
@@ -54,68 +61,33 @@ def run(
     for each in chosen:
         if each.archive:
             check_versions(each.trials)
-    teachers_dir = teachers or out / "teachers"
+    teachers = teachers or out / "teachers"
     made, whole = [], True
     for each in chosen:
-        tracker = None if no_mlflow else Tracker(tracking_uri, out, each.grid.name)
         if download:
             _download(each.grid.tasks, data_root)
+        tracker = None if no_mlflow else Tracker(tracking_uri, out, each.grid.name)
         summary = run_trials(
-            each.trials,
-            out,
-            workers=workers,
-            gpus_per_trial=gpus_per_trial,
-            address=address,
-            data_root=data_root,
-            teachers_dir=teachers_dir,
-            inception=inception_weights,
-            tracker=tracker,
-            retry=tuple(retry or ()),
-            progress=Progress(),
-        )
+            each.trials, out, workers=workers, gpus_per_trial=gpus_per_trial, address=address,
+            data_root=data_root, teachers_dir=teachers, inception=inception_weights, tracker=tracker,
+            retry=tuple(retry or ()), progress=Progress(),
+        )  # fmt: skip
         printing.note(str(summary))
         if summary.interrupted:
             raise typer.Exit(130)
-        _tell_unmeasured(each, out)
-        if tracker and not tracker.failed:
-            complete(tracker, each, out, tracking_uri)
-        found = Results(each.grid, each.trials, Store(out), out, teachers_dir)
-        print(found.text())
-        made.append((found, found.report()))
-        print(f"report: {made[-1][1]['html']}")
         whole = whole and not (summary.failed or summary.busy or summary.open)
+        if tracker:
+            tracker.complete(each.trials)
+        _tell_unmeasured(each, out)
+        found = Results(each.grid, each.trials, Store(out), out, teachers)
+        print(found.text())
+        files = found.report()
+        print(f"report: {files['html']}")
+        made.append((found, files))
     if len(made) > 1:
         print(f"index: {index(made)[0]}")
     if not whole:
         raise typer.Exit(1)
-
-
-def complete(tracker: Any, chosen: Chosen, out: Path, uri: str | None) -> None:
-    """Bring MLflow up to the directories; loads it only where it may lack something."""
-    from harness.errors import DfkdError
-    from harness.store.directory import Store
-    from harness.store.mlflow_tracker import needs_sync
-
-    if needs_sync(chosen.trials, Store(out), uri, chosen.grid.name):
-        try:
-            tracker.sync(chosen.trials, Store(out))
-        except DfkdError as error:
-            printing.note(f"{error}; `dfkd sync` completes the record")
-
-
-def _tell_unmeasured(chosen: Chosen, out: Path) -> None:
-    """Say which of the grid's metrics finished trials lack: a grid that does not ask for them ran them."""
-    if not chosen.grid.metrics:
-        return
-    from harness.store.directory import Store
-    from harness.store.frame import lacking
-
-    lack = [lacking(result, chosen.grid.metrics) for t in chosen.trials if (result := Store(out).result(t))]
-    if names := list(dict.fromkeys(name for found in lack for name in found)):
-        printing.note(
-            f"{sum(map(bool, lack))} of {len(lack)} finished trials have no {', '.join(names)} yet: "
-            "`dfkd measure` on this grid takes them"
-        )
 
 
 def _download(tasks: tuple[str, ...], root: Path | None) -> None:
@@ -125,7 +97,22 @@ def _download(tasks: tuple[str, ...], root: Path | None) -> None:
         images.load(task, root, download=True)
 
 
-@on_grid
+def _tell_unmeasured(chosen: Chosen, out: Path) -> None:
+    """Say which of the grid's metrics finished trials lack: a grid that does not ask for them ran them."""
+    from harness.store.directory import Store
+    from harness.store.frame import lacking
+
+    if not (asked := chosen.grid.metrics):
+        return
+    lack = [lacking(result, asked) for t in chosen.trials if (result := Store(out).result(t))]
+    if names := list(dict.fromkeys(name for found in lack for name in found)):
+        printing.note(
+            f"{sum(map(bool, lack))} of {len(lack)} finished trials have no {', '.join(names)} yet: "
+            "`dfkd measure` on this grid takes them"
+        )
+
+
+@on_grid()
 def list_(chosen: Chosen, as_json: Json = False) -> None:
     """List the trials of a grid; needs neither data nor teacher."""
     if as_json:
@@ -147,19 +134,15 @@ def _identity(trial: Trial) -> dict[str, Any]:
     }
 
 
-@on_grid
+@on_grid()
 def status(
     chosen: Chosen,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Sum up what is done, and say what is to come in hours and disk."),
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(help="For --plan: trials at a time, as `dfkd run` takes it.")
-    ] = None,
-    gpus_per_trial: Annotated[
-        float, typer.Option(help="For --plan: GPUs of each trial, as `dfkd run` takes it.")
-    ] = 0.0,
+    workers: Workers = None,
+    gpus_per_trial: GpusPerTrial = 0.0,
     out: Out = OUT,
     teachers: Teachers = None,
     inception_weights: Inception = None,
@@ -185,30 +168,30 @@ def status(
         return
     from harness.store import warnings
     from harness.store.directory import Store
-    from harness.trials import diagnose
 
-    rows = []
-    for trial in chosen.trials:
-        run = Store(out).run(trial)
-        stands, curve = run.status(), run.curve()
-        failure = None if stands in ("done", "running") else run.failure()
-        share = curve[-1]["point"] / trial.points if curve else 0.0
-        facts: dict[str, Any] = {
-            "status": stands,
-            "done": 100.0 if stands == "done" else round(100.0 * min(1.0, share), 1),
-            "top1": curve[-1].get("top1") if curve else None,
-            "reason": failure["reason"] if failure else "",
-            "warnings": diagnose.of_run(run),
-        }
-        rows.append(_identity(trial) | facts)
+    rows = [_stands(Store(out).run(trial)) for trial in chosen.trials]
     if as_json:
         printing.dump(rows)
         return
     shown = [k for k in rows[0] if k != "warnings" or any(row[k] for row in rows)]
-    names = [{"warnings": warnings.names_of(row["warnings"])} for row in rows]
-    told = [row | name for row, name in zip(rows, names, strict=True)]
+    told = [row | {"warnings": warnings.names_of(row["warnings"])} for row in rows]
     printing.table([{("done %" if k == "done" else k): row[k] for k in shown} for row in told])
     counts = Counter(row["status"] for row in rows)
     print(f"\n{len(rows)} trials: " + ", ".join(f"{n} {name}" for name, n in counts.most_common()))
     for line in warnings.listed(chosen.trials, [row["warnings"] for row in rows]):
         print(line)
+
+
+def _stands(run: TrialDir) -> dict[str, Any]:
+    from harness.trials import diagnose
+
+    status, curve = run.status(), run.curve()
+    failure = None if status in ("done", "running") else run.failure()
+    share = curve[-1]["point"] / run.trial.points if curve else 0.0
+    return _identity(run.trial) | {
+        "status": status,
+        "done": 100.0 if status == "done" else round(100.0 * min(1.0, share), 1),
+        "top1": curve[-1].get("top1") if curve else None,
+        "reason": failure["reason"] if failure else "",
+        "warnings": diagnose.of_run(run),
+    }

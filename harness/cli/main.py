@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -42,7 +43,7 @@ for command in (
     *(ablate.ablate, search.search),
     *(results.results, results.report, results.measure, results.sync),
     *(folders.publish, folders.rerun),
-    *(trial.show, trial.export, results.ui),
+    trial.show,
     *(catalog.methods, catalog.tasks, catalog.nets, catalog.metrics),
     *(catalog.check, folders.compare, folders.merge),
 ):
@@ -50,13 +51,20 @@ for command in (
 app.add_typer(teachers.app, name="teachers")
 
 
-def main() -> None:
-    """Entry point. A person's mistake is one line on stderr and exit status 2; a traceback is a bug."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Entry point. A person's mistake is one line on stderr and exit status 2; a traceback is a bug.
+
+    Args:
+        words: what follows ``dfkd``; what was typed by default.
+
+    Raises:
+        SystemExit: always, with the exit status.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without the sign for plus-minus
     try:
-        app(prog_name="dfkd")  # whatever started it: completion goes by this name
+        app(words, prog_name="dfkd")  # whatever started it: completion goes by this name
     except DfkdError as error:
         print(f"dfkd: {error}", file=sys.stderr)
         sys.exit(2)
@@ -66,3 +74,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

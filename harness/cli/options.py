@@ -1,4 +1,4 @@
-"""What commands share: their options, shell completion, and the choice of a grid's trials."""
+"""Options that several commands have, and shell completion."""
 
 from __future__ import annotations
 
@@ -59,6 +59,15 @@ Uri = Annotated[
     str | None, typer.Option(help="MLflow's tracking URI; by default the SQLite file OUT/mlflow.db.")
 ]
 NoMLflow = Annotated[bool, typer.Option("--no-mlflow", help="Tell MLflow nothing.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Trials at a time; what fits by default; 0 runs here, without Ray.")
+]
+GpusPerTrial = Annotated[
+    float, typer.Option(help="GPUs of each trial: a share such as 0.5, or a whole number.")
+]
+Address = Annotated[
+    str | None, typer.Option(help="A Ray cluster that this machine belongs to: HOST:PORT or auto.")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")]
 Origin = Annotated[
     Literal["store", "mlflow"], typer.Option("--from", help="Read trial directories, or MLflow.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import printing
-from harness.cli.choose import Chosen, on_grid_or_not
+from harness.cli.choose import Chosen, on_grid
 from harness.cli.options import OUT, Device, Inception, Json, Out
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.grids.plan import Plan
 
 
-@on_grid_or_not
+@on_grid(optional=True)
 def bench(
     chosen: Chosen,
     device: Device = "cpu",

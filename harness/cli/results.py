@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import printing
-from harness.cli.choose import Chosen, distinct, on_grid, on_grids
-from harness.cli.grid import complete
+from harness.cli.choose import Chosen, distinct, on_grid
 from harness.cli.options import OUT, DataRoot, Device, Inception, Json, NoMLflow, Origin, Out, Teachers, Uri
 
 if TYPE_CHECKING:
@@ -24,7 +21,7 @@ _SHORT = (
 )
 
 
-@on_grid
+@on_grid()
 def results(
     chosen: Chosen,
     out: Out = OUT,
@@ -46,7 +43,7 @@ def results(
         printing.table([{name: row[name] for name in shown} for row in rows])
 
 
-@on_grids
+@on_grid(many=True)
 def report(
     chosen: list[Chosen],
     out: Out = OUT,
@@ -95,7 +92,7 @@ def _results(chosen: Chosen, out: Path, teachers: Path | None, origin: str, uri:
     return Results(chosen.grid, chosen.trials, where, out, teachers or out / "teachers")
 
 
-@on_grid
+@on_grid()
 def measure(
     chosen: Chosen,
     metrics: Annotated[str, typer.Option(help="Which metrics: a,b; by default those of a run.")] = "",
@@ -137,13 +134,13 @@ def measure(
             text, bad = str(error), bad + 1
         printing.note(f"[{i}/{len(done)}] {run.trial.cell}: {text}")
     if tracker:
-        complete(tracker, chosen, out, tracking_uri)
+        tracker.complete(chosen.trials)
     print(f"{len(done) - bad} of {len(chosen.trials)} trials measured")
     if bad:
         raise typer.Exit(1)
 
 
-@on_grid
+@on_grid()
 def sync(chosen: Chosen, out: Out = OUT, tracking_uri: Uri = None) -> None:
     """Make MLflow's record of a grid equal to its trial directories."""
     from harness.store.directory import Store
@@ -154,26 +151,3 @@ def sync(chosen: Chosen, out: Out = OUT, tracking_uri: Uri = None) -> None:
         f"{done.created} runs created, {done.completed} completed, {done.removed} doubles removed, "
         f"{done.unchanged} unchanged"
     )
-
-
-def ui(
-    out: Out = OUT,
-    tracking_uri: Uri = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
-) -> None:
-    """Serve MLflow's pages on 127.0.0.1 until Ctrl-C."""
-    from harness.errors import DfkdError
-    from harness.store.mlflow_place import mask, resolve_uri, sqlite_file
-
-    uri = resolve_uri(tracking_uri, out)
-    if uri.startswith("http"):
-        raise DfkdError(f"{mask(uri)} is a server already: open it in a browser")
-    file = sqlite_file(uri)
-    if file is not None and not file.exists():
-        raise DfkdError(f"no MLflow database {file}: `dfkd run` or `dfkd sync` makes it")
-    # The URI may hold a password: arguments are for everybody to see, the environment is not.
-    place = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    artifacts = str(out.absolute() / "mlartifacts")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    # Not a child: whatever ends this process ends the server.
-    os.execve(sys.executable, [*command, "--artifacts-destination", artifacts], os.environ | place)

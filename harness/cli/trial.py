@@ -1,10 +1,7 @@
-"""Commands on one trial: show it, hand out its student."""
+"""The command that shows one trial."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +29,7 @@ def find(prefix: str, out: Path) -> TrialDir:
     from pydantic import ValidationError
 
     from harness.config import Trial, one_line
+    from harness.files import read_json
     from harness.store.directory import TrialDir
 
     home = out / "trials"
@@ -45,13 +43,13 @@ def find(prefix: str, out: Path) -> TrialDir:
     if len(found) > 1:
         few = ", ".join(f.parent.name for f in found[:4]) + (", ..." if len(found) > 4 else "")
         raise DfkdError(f"{len(found)} trials have an id that begins with {prefix!r}: {few}")
-    file = found[0]
+    file, told = found[0], read_json(found[0])
+    if told is None:
+        raise DfkdError(f"{file} cannot be read: it is no JSON object")
     try:
-        trial = Trial.model_validate({k: v for k, v in json.loads(file.read_bytes()).items() if k != "id"})
+        trial = Trial.model_validate({k: v for k, v in told.items() if k != "id"})
     except ValidationError as error:
         raise DfkdError(f"{file} is damaged: {one_line(error)}") from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise DfkdError(f"{file} cannot be read: {error}") from None
     run = TrialDir(out, trial)
     if run.id != file.parent.name:
         raise DfkdError(f"{file} describes trial {run.id}, not {file.parent.name}: damaged or moved")
@@ -60,38 +58,35 @@ def find(prefix: str, out: Path) -> TrialDir:
 
 def show(trial: TrialId, out: Out = OUT, as_json: Json = False) -> None:
     """Show a trial: its settings, its curve, its numbers, or its failure with all detail."""
+    from harness.files import read_json
     from harness.trials import diagnose
 
     run = find(trial, out)
     status, curve, result, failure = run.status(), run.curve(), run.result(), run.failure()
+    note = (read_json(run.path / "note.json") or {}).get("note", "")
+    warnings = diagnose.of_run(run)
     if as_json:
-        facts: dict[str, Any] = {"status": status, "result": result, "failure": failure, "note": _note(run)}
-        facts |= {"warnings": diagnose.of_run(run), "curve": curve}
-        printing.dump({"id": run.id, **run.trial.model_dump(mode="json"), **facts})
+        facts = {"status": status, "result": result, "failure": failure, "note": note, "warnings": warnings}
+        printing.dump({"id": run.id, **run.trial.model_dump(mode="json"), **facts, "curve": curve})
         return
     t = run.trial
     print(f"{run.id}  {t.cell}: {status}")
     teacher = f"imported {t.teacher_digest[:12]}" if t.teacher_digest else f"recipe {t.recipe.name}"
     print(f"budget {t.budget}, {t.precision}, teacher {teacher} seed {t.teacher_seed}, {run.path}")
-    if note := _note(run):
+    if result:
+        print(f"student {run.path / 'final' / 'student.safetensors'}")
+    if note:
         print(f"note: {note}")
     _pairs("setting", t.settings)
     if curve:
         print()
         _curve(curve)
-    for section in ("metrics", "unavailable", "spend", "cost", "provenance") if result else ():
+    for section in ("metrics", "unavailable", "spend", "cost", "provenance"):
         _pairs(section, (result or {}).get(section, {}))
-    for warning in diagnose.of_run(run):
+    for warning in warnings:
         print(f"\nwarning: {warning}")
     if failure:
         print(f"\n{failure['kind']}: {failure['reason']}\n{failure['detail']}".rstrip())
-
-
-def _note(run: TrialDir) -> str:
-    try:
-        return str(json.loads((run.path / "note.json").read_bytes())["note"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 def _pairs(title: str, values: Mapping[str, Any]) -> None:
@@ -108,26 +103,3 @@ def _curve(curve: Sequence[Mapping[str, Any]]) -> None:
     picked = sorted({round(i * last / (_ROWS - 1)) for i in range(_ROWS)})
     names = dict.fromkeys(k for i in picked for k in curve[i])
     printing.table([{name: curve[i].get(name) for name in names} for i in picked])
-
-
-def export(
-    trial: TrialId,
-    file: Annotated[Path, typer.Argument(help="Where to write; ends in .safetensors.")],
-    out: Out = OUT,
-) -> None:
-    """Write the student of a finished trial, its normaliser inside, as safetensors."""
-    if file.suffix != ".safetensors":
-        raise DfkdError(f"{file} does not end in .safetensors, which is what is written")
-    run = find(trial, out)
-    if run.result() is None:
-        raise DfkdError(f"trial {run.id} ({run.trial.cell}) is {run.status()}: it has no student yet")
-    student = run.path / "final" / "student.safetensors"
-    new = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(student, new)
-        new.replace(file)
-    except OSError as error:
-        raise DfkdError(f"{student} cannot be copied to {file}: {error.strerror or error}") from None
-    finally:
-        new.unlink(missing_ok=True)
-    print(f"{run.trial.student} of {run.trial.cell}: {file}")

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import DfkdError
 from harness.store import mlflow_record
 from harness.store.directory import Store
 from harness.store.mlflow_place import Place, mask, reason, resolve_uri, told
@@ -102,6 +103,18 @@ class Tracker:
         self.close()
         with told(self.uri):
             return Ledger(self._place).sync(trials, dirs)
+
+    def complete(self, trials: Sequence[Trial]) -> None:
+        """`sync` where MLflow may lack something of these trials; nothing is loaded where it cannot.
+
+        When MLflow fails, or has failed before, that is a line on stderr and no more.
+        """
+        if self.failed or not needs_sync(trials, self._dirs, self.uri, self._place.experiment):
+            return
+        try:
+            self.sync(trials, self._dirs)
+        except DfkdError as error:
+            print(f"{error}; `dfkd sync` completes the record", file=sys.stderr, flush=True)
 
     def _write(self) -> None:
         ledger, live, rows = Ledger(self._place), dict[str, Live](), dict[str, mlflow_record.Numbers]()

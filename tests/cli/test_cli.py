@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -32,34 +31,7 @@ GRID = Grid(
 """
 
 
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Dfkd = Callable[..., Said]
-
-
-def call(capture: Any, monkeypatch: Any, *words: object) -> Said:
-    monkeypatch.setattr(sys, "argv", ["dfkd", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    said = capture.readouterr()
-    return Said(int(ended.value.code or 0), said.out, said.err)
-
-
-@pytest.fixture
-def dfkd(capsys, monkeypatch, world) -> Dfkd:
-    """Run the command in this process, quickly trained teachers and a cache of its own included."""
-    for name, value in world.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setitem(catalog.RECIPES, "small", world.recipe)
-    return lambda *words: call(capsys, monkeypatch, *words)
+Dfkd = Callable[..., Any]
 
 
 class World(NamedTuple):
@@ -77,7 +49,7 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> World:
+def world(tmp_path_factory, dfkd) -> World:
     """A finished run of four trials; tests only read it, or take a copy."""
     home = tmp_path_factory.mktemp("cli")
     (home / "tiny.py").write_text(GRID)
@@ -87,12 +59,17 @@ def world(tmp_path_factory) -> World:
         for name, value in made.env.items():
             patch.setenv(name, value)
         patch.setitem(catalog.RECIPES, "small", made.recipe)
-        words = ["run", str(made.grid), "--out", str(made.out), "--workers", "0", "--no-mlflow"]
-        patch.setattr(sys, "argv", ["dfkd", *words])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        assert not ended.value.code
+        said = dfkd("run", made.grid, "--out", made.out, "--workers", 0, "--no-mlflow")
+        assert not said.code, said.err
     return made
+
+
+@pytest.fixture(autouse=True)
+def home(world, monkeypatch) -> None:
+    """Quickly trained teachers, and a cache of their own."""
+    for name, value in world.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(catalog.RECIPES, "small", world.recipe)
 
 
 @pytest.fixture
@@ -104,7 +81,7 @@ def ids(dfkd: Dfkd, world: World, *words: object) -> list[str]:
     return [t["id"] for t in dfkd("list", world.grid, "--json", *words).json]
 
 
-def one_line(said: Said, *parts: str) -> None:
+def one_line(said: Any, *parts: str) -> None:
     assert said.code == 2 and said.out == ""
     assert said.err.startswith("dfkd: ") and said.err.count("\n") == 1 and "Traceback" not in said.err
     for part in parts:
@@ -113,8 +90,8 @@ def one_line(said: Said, *parts: str) -> None:
 
 # --- the command itself -------------------------------------------------------------------------
 
-COMMANDS = "run ablate search list status bench show results report measure sync export".split()
-COMMANDS += "methods tasks nets metrics check teachers ui compare merge publish rerun".split()
+COMMANDS = "run ablate search list status bench show results report measure sync".split()
+COMMANDS += "methods tasks nets metrics check teachers compare merge publish rerun".split()
 
 
 def test_help_names_every_command(dfkd):
@@ -155,7 +132,7 @@ def test_version(dfkd):
 
 def test_a_persons_mistake_is_a_line_and_a_bug_a_traceback(dfkd, monkeypatch):
     def raises(error: BaseException) -> None:
-        def app(prog_name: str) -> None:
+        def app(words: Any, prog_name: str) -> None:
             raise error
 
         monkeypatch.setattr(main, "app", app)
@@ -190,8 +167,6 @@ MISTAKES = {
     "report TINY --format ,": ("--format names no format",),
     "measure TINY --metrics top2": ("unknown metric 'top2'", "did you mean 'top1'"),
     "show zzz": ("begins with 'zzz'",),
-    "export zzz s.safetensors": ("begins with 'zzz'",),
-    "export zzz s.pt": ("s.pt does not end in .safetensors",),
     "methods nope": ("unknown method 'nope'",),
     "check nope": ("unknown method 'nope'",),
     "check": ("name one METHOD, or say --all",),
@@ -203,8 +178,6 @@ MISTAKES = {
     "teachers train digits lenet5 --device nope": ("--device 'nope'", "cuda"),
     "teachers import nowhere.pt digits lenet5": ("nowhere.pt",),
     "teachers verify abc": ("0 teachers",),
-    "ui": ("no MLflow database",),
-    "ui --tracking-uri http://127.0.0.1:1": ("is a server already",),
 }
 
 
@@ -256,7 +229,7 @@ def test_every_override_reaches_the_trials(dfkd, world):
 
 def test_the_long_grid_lists_without_data_or_teacher(dfkd, monkeypatch):
     monkeypatch.setenv("DFKD_DATA_ROOT", "/nowhere")
-    found = dfkd("list", "cifar100", "--json").json
+    found = dfkd("list", "paper_pairs", "--json").json
     assert len({t["id"] for t in found}) == len(found) > 0
 
 
@@ -390,18 +363,6 @@ def test_show_needs_one_trial(dfkd, world, copied):
     one_line(dfkd("show", f"{trial}x", "--out", copied), "damaged or moved")
     (copied / "trials" / f"{trial}x" / "trial.json").write_text("{")
     one_line(dfkd("show", f"{trial}x", "--out", copied), "cannot be read")
-
-
-def test_export_hands_out_the_student(dfkd, world, tmp_path):
-    from safetensors.torch import load_file
-
-    trial = ids(dfkd, world)[0]
-    file = tmp_path / "s.safetensors"
-    assert dfkd("export", trial, file, "--out", world.out).code == 0
-    state = load_file(file)
-    assert {"mean", "std"} <= set(state) and sum(v.numel() for v in state.values()) > 10_000
-    one_line(dfkd("export", trial, tmp_path / "no" / "s.safetensors", "--out", world.out), "cannot be copied")
-    assert [p.name for p in tmp_path.iterdir()] == ["s.safetensors"]
 
 
 # --- measuring again ----------------------------------------------------------------------------
@@ -627,21 +588,6 @@ def test_sync_makes_mlflow_say_what_the_directories_say(dfkd, world, copied):
     assert pages[0] == pages[1]
 
 
-def test_ui_serves_on_this_machine_alone_and_hides_the_uri(dfkd, monkeypatch, tmp_path):
-    called: dict[str, Any] = {}
-
-    def replaced(file: str, command: list[str], env: dict[str, str]) -> None:
-        called.update(command=command, env=env)
-
-    monkeypatch.setattr("os.execve", replaced)
-    uri = "postgresql://me:secret@db/x"
-    assert dfkd("ui", "--tracking-uri", uri, "--port", 5001, "--out", tmp_path).code == 0
-    words = called["command"]
-    assert words[words.index("--host") + 1] == "127.0.0.1" and words[words.index("--port") + 1] == "5001"
-    assert "secret" not in " ".join(words) and called["env"]["MLFLOW_BACKEND_STORE_URI"] == uri
-    assert called["env"]["PATH"] == os.environ["PATH"]
-
-
 # --- printing and completing --------------------------------------------------------------------
 
 
@@ -667,7 +613,7 @@ def test_a_pipe_gets_whole_lines(capsys):
 def test_completion():
     assert {"kd", "cpsc"} <= set(options.complete_method(""))
     assert "kd,cpsc" in options.complete_method("kd,c")
-    assert "digits" in options.complete_task("") and "cifar100" in options.complete_grid("")
+    assert "digits" in options.complete_task("") and "paper_pairs" in options.complete_grid("")
     assert "wrn16_2:wrn16_1" in options.complete_pair("wrn16_2:") and "wrn16_2:" in options.complete_pair("w")
 
 
@@ -677,7 +623,7 @@ def test_completion():
         ("dfkd check cp", "cpsc"),
         ("dfkd teachers train digi", "digits16"),
         ("dfkd teachers train digits wrn40", "wrn40_2"),
-        ("dfkd list cifar1", "cifar100"),
+        ("dfkd list paper_p", "paper_pairs"),
     ],
 )
 def test_the_shell_completes_names(dfkd, monkeypatch, line, wanted):

@@ -249,7 +249,7 @@ def test_images_are_of_the_first_seed_that_has_any(world: World, tmp_path: Path)
 
 def test_the_command_names_no_folder_of_this_machine(world: World, tmp_path: Path) -> None:
     assert published.Archive(world.folder).command == "dfkd run mine.py"
-    assert choose.choose(str(world.file), seeds="0", methods="no CFE").command == (
+    assert choose.choose(str(world.file), choose.Overrides(seeds="0", methods="no CFE")).command == (
         "dfkd run mine.py --methods 'no CFE' --seeds 0"
     )
     own = Path(override.__file__).parents[2] / "benchmarks" / "digits.py"
