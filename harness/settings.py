@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from harness.errors import DfkdError, unknown
 
 FIDELITY = ("corrected", "released")
+
+#: what a number of a method is, to who shrinks a method or counts what it costs (see `setting`)
+Role = Literal["batch", "steps", "warmup", "store"]
 
 
 class Space(NamedTuple):
@@ -46,6 +49,7 @@ class Setting:
         low: smallest legal number, or None.
         choices: legal values, or empty for any.
         space: what a search may try, or None.
+        role: what it counts (see `setting`), or None.
     """
 
     help: str
@@ -54,6 +58,7 @@ class Setting:
     low: float | None = None
     choices: tuple[Any, ...] = ()
     space: Space | None = None
+    role: Role | None = None
 
 
 def setting(
@@ -63,11 +68,31 @@ def setting(
     choices: tuple[Any, ...] = (),
     low: float | None = None,
     space: Space | None = None,
+    role: Role | None = None,
 ) -> Any:
-    """A field of HP that is not a loss weight; ``None`` is legal only where it is default or a choice."""
-    return dataclasses.field(
-        default=default, metadata={"dfkd": Setting(help, low=low, choices=choices, space=space)}
-    )
+    """A field of HP that is not a loss weight; ``None`` is legal only where it is default or a choice.
+
+    Args:
+        default: its value when nobody gives one; decides its type.
+        help: the paper's symbol and what it does.
+        choices: legal values, or empty for any.
+        low: smallest legal number, or None.
+        space: what a search may try, or None.
+        role: what a whole number counts, for `dfkd check` and the count of costs: images of a ``batch`` (the
+            first that is declared is the student's), ``steps`` of a loop inside a round, of whatever network,
+            ``warmup`` rounds that train no student, or the size of a ``store``. A cost is linear in batches
+            and in each number of steps; without roles it is counted at full size: right, but slow.
+
+    Raises:
+        DfkdError: for an unknown role, or one of a setting that is no whole number.
+    """
+    if role is not None and (role not in get_args(Role) or type(default) is not int):
+        raise DfkdError(
+            f"setting({default!r}, {help!r}): role {role!r} must be one of {', '.join(get_args(Role))}, "
+            "and its default a whole number"
+        )
+    meta = Setting(help, low=low, choices=choices, space=space, role=role)
+    return dataclasses.field(default=default, metadata={"dfkd": meta})
 
 
 def weight(default: float, help: str, *, term: str, off: float = 0.0, space: Space | None = None) -> Any:
@@ -79,6 +104,11 @@ def weight(default: float, help: str, *, term: str, off: float = 0.0, space: Spa
 def settings_of(hp: type) -> dict[str, tuple[Any, Setting]]:
     """Field name -> (default, metadata) of an HP dataclass, in order."""
     return {f.name: (f.default, f.metadata["dfkd"]) for f in dataclasses.fields(hp)}
+
+
+def with_role(hp: type, role: Role) -> list[str]:
+    """Names of the settings of this role, in order."""
+    return [name for name, (_, meta) in settings_of(hp).items() if meta.role == role]
 
 
 def coerce(owner: str, name: str, value: Any, default: Any, meta: Setting) -> Any:

@@ -44,15 +44,15 @@ class Settings(InversionHP):
     """Defaults of the authors' CIFAR-10 script "scratch"."""
 
     fidelity: str = setting("corrected", "preset: mended, or as the released code behaves", choices=FIDELITY)
-    batch: int = setting(128, "images in a batch", low=2)
+    batch: int = setting(128, "images in a batch", low=2, role="batch")
     nz: int = setting(256, "width of the noise z", low=1)
     lr_g: float = setting(1e-3, "Adam rate of G, z and the head", low=0.0, space=log(1e-4, 1e-2))
     adv: float = weight(0.5, "adv: KL where S and T agree", term="adv", space=log(0.01, 10))
     cr: float = weight(0.8, "cr: contrast between images", term="cr", space=log(0.01, 10))
     cr_tau: float = setting(0.1, "temperature of the contrast", low=1e-3, space=log(0.02, 1.0))
     features: str = setting("bn", "what the contrast compares", choices=("bn", "maps"))
-    bank: int = setting(40_960, "features of earlier images that are kept", low=1)
-    bank_draw: int = setting(4096, "of which so many are compared with in a step", low=0)
+    bank: int = setting(40_960, "features of earlier images that are kept", low=1, role="store")
+    bank_draw: int = setting(4096, "of which so many are compared with in a step", low=0, role="store")
     zoom_low: float = setting(0.25, "smallest share of the area in a local view", low=0.01)
 
 

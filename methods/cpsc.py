@@ -59,10 +59,10 @@ class Settings(LoopHP):
     """Defaults of the authors' CIFAR-100 command."""
 
     fidelity: str = setting("corrected", "preset: mended, or as the released code behaves", choices=FIDELITY)
-    batch: int = setting(512, "images in a batch", low=2)
-    g_steps: int = setting(6, "generator steps in a round", low=0)
+    batch: int = setting(512, "images in a batch", low=2, role="batch")
+    g_steps: int = setting(6, "generator steps in a round", low=0, role="steps")
     beta1_g: float = setting(0.5, "Adam's first beta of G", low=0.0)
-    s_steps: int = setting(5, "student steps in a round", low=0)
+    s_steps: int = setting(5, "student steps in a round", low=0, role="steps")
     ikd: float = weight(1.0, "L_IKD: distance of S and T, KL and L2 together", term="ikd")
     alpha: float = weight(5.0, "alpha: L2 on logits inside L_IKD", term="l2", space=log(0.5, 20))
     beta: float = weight(1.0, "beta: BatchNorm statistics", term="bn", space=log(0.01, 10))

@@ -54,9 +54,9 @@ class Settings(LoopHP):
 
     protocol: str = setting("authors", "preset: whose training loop", choices=("authors", "datafree"))
     fidelity: str = setting("corrected", "preset: mended, or as the released code behaves", choices=FIDELITY)
-    batch: int = setting(1024, "images in a batch", low=2)
+    batch: int = setting(1024, "images in a batch", low=2, role="batch")
     nz: int = setting(1000, "width of the noise z", low=1)
-    s_steps: int = setting(1, "student steps in a round (1 with shared_batch)", low=0)
+    s_steps: int = setting(1, "student steps in a round (1 with shared_batch)", low=0, role="steps")
     schedule: str = setting("steps", "rate of S", choices=("cosine", "steps", "off"))
     tau: float = setting(1.0, "temperature of the student's KL", low=1e-3, space=log(1, 20))
     lr_g: float = setting(0.02, "Adam rate of G, constant", low=0.0, space=log(1e-3, 0.3))

@@ -39,9 +39,9 @@ class Settings(InversionHP):
 
     protocol: str = setting("authors", "preset: whose settings", choices=("authors", "datafree"))
     fidelity: str = setting("corrected", "preset: mended, or as the released code behaves", choices=FIDELITY)
-    s_steps: int = setting(50, "student steps in a round", low=0)
+    s_steps: int = setting(50, "student steps in a round", low=0, role="steps")
     tau: float = setting(3.0, "temperature of the student's KL", low=1e-3, space=log(1, 20))
-    g_steps: int = setting(2000, "steps on one batch of images", low=1)
+    g_steps: int = setting(2000, "steps on one batch of images", low=1, role="steps")
     targets: str = setting("balanced", "labels of a batch", choices=("random", "balanced"))
     keep: str = setting(
         "best", "images kept: after the last step, or of least loss before it", choices=("after", "best")

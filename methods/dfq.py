@@ -39,7 +39,7 @@ class Settings(GameHP):
     """Defaults of the repository's CIFAR-10 script."""
 
     fidelity: str = setting("corrected", "preset; both are the same here", choices=FIDELITY)
-    s_steps: int = setting(10, "student steps in a round", low=0)
+    s_steps: int = setting(10, "student steps in a round", low=0, role="steps")
     weight_decay: float = setting(1e-4, "weight decay of S", low=0.0)
     beta1_g: float = setting(0.5, "Adam's first beta of G", low=0.0)
     student_bn: str = setting("eval", "BatchNorm of S while G is trained", choices=("train", "eval"))

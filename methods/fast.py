@@ -52,12 +52,12 @@ class Settings(InversionHP):
         space=choice("none", "reptile", "fomaml"),
     )  # fmt: skip
     meta_gradient: str = setting("last", "gradients that FOMAML takes", choices=("last", "sum"))
-    g_steps: int = setting(10, "k: steps on one batch of images", low=1)
+    g_steps: int = setting(10, "k: steps on one batch of images", low=1, role="steps")
     nz: int = setting(256, "width of the noise z", low=1)
     lr_g: float = setting(2e-3, "Adam rate of G' (G: k times that)", low=0.0, space=log(1e-4, 1e-2))
     lr_z: float = setting(0.01, "Adam rate of z", low=0.0, space=log(1e-3, 0.1))
     lr_s: float = setting(0.2, "rate of S", low=0.0, space=log(1e-3, 0.3))
-    warmup_rounds: int = setting(20, "rounds that only fill the pool", low=0)
+    warmup_rounds: int = setting(20, "rounds that only fill the pool", low=0, role="warmup")
     bn: float = weight(10.0, "bn: BatchNorm statistics", term="bn", space=log(0.01, 30))
     bn_momentum: float = setting(0.9, "m: share of earlier rounds in the statistics", low=0.0)
     oh: float = weight(0.4, "oh: cross-entropy with the label asked for", term="oh", space=log(0.01, 10))

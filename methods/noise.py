@@ -27,7 +27,7 @@ from methods.shared.student import Distiller, Lesson, StudentHP, unmoved
 class Settings(StudentHP):
     """One lesson a round."""
 
-    s_steps: int = setting(1, "student steps in a round", low=0)
+    s_steps: int = setting(1, "student steps in a round", low=0, role="steps")
     tau: float = setting(1.0, "temperature of the student's KL", low=1e-3, space=log(1, 20))
     teacher_bn: str = setting(
         "stored", "statistics that the teacher normalises with", choices=("stored", "batch")

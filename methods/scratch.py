@@ -19,7 +19,7 @@ from methods.shared.student import cosine, see, sgd
 class Settings:
     """The usual recipe of the field."""
 
-    batch: int = setting(128, "images in a batch", low=2)
+    batch: int = setting(128, "images in a batch", low=2, role="batch")
     lr_s: float = setting(0.1, "SGD rate of S (momentum 0.9)", low=0.0, space=log(1e-2, 0.3))
     weight_decay: float = setting(5e-4, "weight decay of S", low=0.0)
 

@@ -21,7 +21,7 @@ from methods.shared.student import StudentHP
 class Settings(StudentHP):
     """One lesson a round."""
 
-    s_steps: int = setting(1, "student steps in a round", low=0)
+    s_steps: int = setting(1, "student steps in a round", low=0, role="steps")
     tau: float = setting(1.0, "temperature of the student's KL", low=1e-3, space=log(1, 20))
     nz: int = setting(256, "width of the noise z", low=1)
     sample_mode: str = setting("train", "BatchNorm of G while S is trained", choices=("train", "eval"))

@@ -42,9 +42,9 @@ class Settings(GameHP):
 
     protocol: str = setting("authors", "preset: whose training loop", choices=("authors", "datafree"))
     fidelity: str = setting("corrected", "preset; both are the same here", choices=FIDELITY)
-    batch: int = setting(128, "images in a batch", low=2)
+    batch: int = setting(128, "images in a batch", low=2, role="batch")
     nz: int = setting(100, "width of the noise z", low=1)
-    s_steps: int = setting(10, "student steps in a round", low=0)
+    s_steps: int = setting(10, "student steps in a round", low=0, role="steps")
     opt_s: str = setting("adam", "optimiser of S: SGD with momentum 0.9, or Adam", choices=("sgd", "adam"))
     lr_s: float = setting(2e-3, "rate of S", low=0.0, space=log(1e-4, 0.3))
     weight_decay: float = setting(0.0, "weight decay of S", low=0.0)

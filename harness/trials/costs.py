@@ -1,8 +1,9 @@
 """What a method costs per student update, counted on a small copy of it: in passes, and in flops.
 
-The count is linear in samples and in inner steps, so a method is run with batches and step counts made small
-and what was counted is scaled to the settings asked for. Warm-up rounds are not in it, nor what CMI's head
-does with a bank that has filled up. What a trial spends is counted as it runs, and lacks neither.
+Costs and updates of a round are linear in samples and in each number of inner steps, which settings say by
+their role (`harness.settings.setting`): a method is run with both small, and what was counted is scaled to
+the settings asked for. Warm-up rounds are not in it, nor what CMI's head does with a bank that has filled up.
+What a trial spends is counted as it runs, and lacks neither.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ from harness import registry
 from harness.compute import Meter, own_globals
 from harness.config import Task
 from harness.errors import DfkdError
-from harness.interface import Method, Problem
-from harness.settings import resolve
-from harness.trials.toy import toy_method, toy_problem
+from harness.interface import Problem
+from harness.settings import resolve, with_role
+from harness.trials.toy import shrunk, toy_method, toy_problem
 
 #: samples in the smaller of a method's batches while it is counted
 _ROWS = 4
-_BATCHES = ("batch", "synthesis_batch")
-_STEPS = ("g_steps", "s_steps")
 
 Count = NDArray[np.float64]
 
@@ -54,7 +53,7 @@ def passes(name: str, settings: Mapping[str, Any] | None = None) -> dict[str, Pa
         names.extend(n for n in meter.passes if n not in names)
         return np.array([meter.passes.get(n, (0, 0, 0)) for n in names], dtype=float).ravel()
 
-    counted = _count(name, dict(settings or {}), toy_problem, read)
+    counted = _count(name, settings or {}, toy_problem, read)
     found: dict[str, Passes] = {}
     for part, row in zip(names, counted.reshape(-1, 3), strict=True):
         key = "G" if part == "adapted" else part
@@ -68,42 +67,42 @@ def flops_per_update(name: str, settings: Mapping[str, Any], task: Task, pair: t
     def problem() -> Problem:
         return toy_problem(teacher=pair[0], student=pair[1], task=task, rows=2)
 
+    counted = _count(name, settings, problem, lambda meter: np.array([meter.flops]))
     cls = registry.methods.get(name)
-    batch = resolve(name, cls.HP, cls.PRESETS, settings).get("batch", 1)
-    return float(_count(name, dict(settings), problem, lambda m: np.array([m.flops]))[0]) * batch
+    full = resolve(name, cls.HP, cls.PRESETS, settings)
+    return float(counted[0]) * next((full[k] for k in with_role(cls.HP, "batch")), 1)
 
 
 def _count(
-    name: str, settings: dict[str, Any], problem: Callable[[], Problem], read: Callable[[Meter], Count]
+    name: str, settings: Mapping[str, Any], problem: Callable[[], Problem], read: Callable[[Meter], Count]
 ) -> Count:
     """What ``read`` sees after a round, per student update and per sample of the student's batch."""
-    cls = registry.methods.get(name)
-    full = resolve(name, cls.HP, cls.PRESETS, settings)
-    asked = {k: full[k] for k in _STEPS if k in full}
-    sizes = {k: full[k] for k in _BATCHES if k in full}
+    hp, presets = registry.methods.get(name).HP, registry.methods.get(name).PRESETS
+    full = resolve(name, hp, presets, settings)
+    sizes = {k: full[k] for k in with_role(hp, "batch")}
     share = min(sizes.values(), default=_ROWS) / _ROWS
-    small: dict[str, Any] = {k: max(2, round(v / share)) for k, v in sizes.items()}
-    small |= {"warmup_rounds": 0} if "warmup_rounds" in full else {}
-    # c(g, s) = c(1, 1) + (g - 1) (c(2, 1) - c(1, 1)) + (s - 1) (c(1, 2) - c(1, 1))
-    base = {k: min(v, 1) for k, v in asked.items()}
+    small = {k: max(2, round(v / share)) for k, v in sizes.items()} | shrunk(hp, full, warmup=0)
+    steps = {k: full[k] for k in with_role(hp, "steps")}
 
-    def at(**changed: int) -> Count:
-        return _round(name, full | small | base | changed, problem, read)
+    def at(few: dict[str, int]) -> Count:
+        with own_globals(0, 1):
+            method = toy_method(name, full | small | few, problem=problem())
+            method.round()
+            return np.append(read(method.problem.compute.meter), method.updates.get("S", 0))
 
-    first, updates = at(), asked.get("s_steps", 1)
-    total = first
-    for key, value in asked.items():
-        if value > 1:
-            total = total + (value - 1) * (at(**{key: 2}) - first)
+    *total, updates = _extended(at, steps, {})
     if not updates:
-        raise DfkdError(f"{name}.s_steps = 0 makes no student update to count the cost of")
-    return total / updates / small.get("batch", 1)
+        told = ", ".join(f"{name}.{k} = {v}" for k, v in steps.items() if not v) or f"a round of {name}"
+        raise DfkdError(f"{told} makes no student update to count the cost of")
+    return np.array(total) / updates / next((small[k] for k in sizes), 1)
 
 
-def _round(
-    name: str, settings: dict[str, Any], problem: Callable[[], Problem], read: Callable[[Meter], Count]
-) -> Count:
-    with own_globals(0, 1):
-        method: Method = toy_method(name, settings, problem=problem())
-        method.round()
-        return read(method.problem.compute.meter)
+def _extended(at: Callable[[dict[str, int]], Count], steps: dict[str, int], few: dict[str, int]) -> Count:
+    """A count at ``steps`` that is linear in each of them, from rounds of one and two: exact, being whole."""
+    if not steps:
+        return at(few)
+    (key, value), *others = steps.items()
+    one = _extended(at, dict(others), few | {key: min(value, 1)})
+    if value <= 1:
+        return one
+    return one + (value - 1) * (_extended(at, dict(others), few | {key: 2}) - one)

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from harness import registry
-from harness.compute import Compute
+from harness.compute import Compute, own_globals
 from harness.config import Task
 from harness.errors import DfkdError
 from harness.interface import Clock, Images, Method, Problem, Reference
 from harness.nets.catalog import build as build_net
+from harness.nets.catalog import spec
 from harness.settings import resolve, settings_of
+from harness.tasks.catalog import describe
 from harness.tasks.images import Loader, Split
 
 #: three classes of 8 x 8 grey images, normalised unlike [0, 1] so that a missing inverse map shows
@@ -24,11 +26,20 @@ TOY = Task("toy", 1, 1, 8, ("a", "b", "c"), (0.3,), (0.35,), frozenset({"pad"}))
 
 TEACHER, STUDENT = "wrn16_2", "wrn16_1"
 
+#: the most images of a store that a toy ever fills
+_STORE = 64
 
-_SMALL = {
-    "batch": 8, "synthesis_batch": 8, "nz": 8, "g_steps": 2, "s_steps": 2, "warmup_rounds": 0, "pool": 64,
-    "bank": 64, "bank_draw": 16,
-}  # fmt: skip
+
+def shrunk(hp: type, values: Mapping[str, Any], **most: int) -> dict[str, Any]:
+    """Those of the settings whose role has a bound, made no larger than it.
+
+    Args:
+        hp: the method's settings, which say each one's role.
+        values: setting -> value.
+        most: role (see `harness.settings.setting`) -> the largest value: ``steps=1, store=64``.
+    """
+    metas = {name: meta for name, (_, meta) in settings_of(hp).items()}
+    return {k: min(v, most[role]) for k, v in values.items() if (role := metas[k].role) in most}
 
 
 def toy_problem(
@@ -53,8 +64,8 @@ def toy_method(
 ) -> Method:
     """A method on the toy problem, its batch and step counts made small where it has such settings."""
     cls = registry.methods.get(name)
-    fields = settings_of(cls.HP)
-    small = {k: min(v, fields[k][0]) for k, v in _SMALL.items() if k in fields}
+    defaults = {k: default for k, (default, _) in settings_of(cls.HP).items()}
+    small = shrunk(cls.HP, defaults, batch=8, steps=2, warmup=0, store=_STORE)
     hp = cls.HP(**resolve(name, cls.HP, cls.PRESETS, small | (settings or {})))
     problem = problem or toy_problem(seed)
     if issubclass(cls, Reference):
@@ -72,16 +83,6 @@ def toy_method(
     return method
 
 
-#: a round is tried with at most these step counts, sizes and stores, as far as the method takes them
-_STEPS = {"g_steps": 1, "s_steps": 1, "warmup_rounds": 0}
-
-
-_SIZES = {"batch": 4, "synthesis_batch": 4, "nz": 8}
-
-
-_STORES = {"pool": 64, "bank": 64, "bank_draw": 16}
-
-
 def loss_of(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """``error``: why the method has no loss with these settings, or empty; ``terms``: names of its terms.
 
@@ -89,8 +90,6 @@ def loss_of(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         method: its name.
         settings: all of them; `obstacles` has found none.
     """
-    from harness.compute import own_globals
-
     with own_globals(0, 1):
         made = _smallest(method, settings)
         try:
@@ -100,25 +99,19 @@ def loss_of(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _smallest(method: str, settings: Mapping[str, Any]) -> Method:
-
-    for most in (_STEPS | _SIZES | _STORES, _STEPS | _STORES):
+    hp = registry.methods.get(method).HP
+    stores = {"store": _STORE}
+    few = stores | {"steps": 1, "warmup": 0}
+    for most in (few | {"batch": 4}, few):
         with suppress(DfkdError):  # a method may want larger batches, or a number of steps that is its own
-            return toy_method(method, dict(settings) | _shrunk(settings, most))
-    return toy_method(method, dict(settings) | _shrunk(settings, _STORES))
-
-
-def _shrunk(settings: Mapping[str, Any], most: Mapping[str, int]) -> dict[str, Any]:
-    return {k: min(settings[k], v) for k, v in most.items() if isinstance(settings.get(k), int)}
+            return toy_method(method, dict(settings) | shrunk(hp, settings, **most))
+    return toy_method(method, dict(settings) | shrunk(hp, settings, **stores))
 
 
 def obstacles(
     method: str, settings: Sequence[Mapping[str, Any]], cells: Sequence[tuple[str, tuple[str, str]]]
 ) -> Iterator[str]:
     """Why the method refuses its settings in each cell (task, pair), or an empty text."""
-    from harness.compute import own_globals
-    from harness.nets.catalog import spec
-    from harness.tasks.catalog import describe
-
     cls, problem = registry.methods.get(method), None
     for each, (name, pair) in zip(settings, cells, strict=True):
         task = describe(name)
@@ -128,7 +121,7 @@ def obstacles(
         with own_globals(0, 1):
             problem = problem or toy_problem()
             try:
-                toy_method(method, dict(each) | _shrunk(each, _STORES), problem=problem)
+                toy_method(method, dict(each) | shrunk(cls.HP, each, store=_STORE), problem=problem)
             except DfkdError as error:
                 yield str(error)
             else:

@@ -25,7 +25,7 @@ class LoopHP(StudentHP):
     """Settings of the loop; a method's HP subclasses it and restates the defaults its authors changed."""
 
     nz: int = setting(256, "width of the noise z", low=1)
-    g_steps: int = setting(1, "generator steps in a round", low=0)
+    g_steps: int = setting(1, "generator steps in a round", low=0, role="steps")
     lr_g: float = setting(1e-3, "Adam rate of G", low=0.0, space=log(1e-4, 1e-2))
     beta1_g: float = setting(0.9, "Adam's first beta of G", low=0.0)
     g_schedule: str = setting("off", "rate of G: constant, or as S's", choices=("off", "same"))

@@ -32,19 +32,19 @@ _DTYPES = {"float32": torch.float32, "float16": torch.float16, "uint8": torch.ui
 class InversionHP(StudentHP):
     """Settings of inversion; a method's HP restates the defaults its authors changed."""
 
-    s_steps: int = setting(400, "student steps in a round", low=0)
+    s_steps: int = setting(400, "student steps in a round", low=0, role="steps")
     weight_decay: float = setting(1e-4, "weight decay of S", low=0.0)
     tau: float = setting(20.0, "temperature of the student's KL", low=1e-3, space=log(1, 20))
-    g_steps: int = setting(200, "steps on one batch of images", low=1)
-    synthesis_batch: int = setting(256, "images made in a round", low=2)
+    g_steps: int = setting(200, "steps on one batch of images", low=1, role="steps")
+    synthesis_batch: int = setting(256, "images made in a round", low=2, role="batch")
     bn: float = weight(1.0, "bn: BatchNorm statistics", term="bn", space=log(0.01, 30))
     oh: float = weight(1.0, "oh: cross-entropy with the label asked for", term="oh", space=log(0.01, 10))
     keep: str = setting(
         "after", "images kept: after the last step, or of least loss before it", choices=("after", "best")
     )
     targets: str = setting("random", "labels of a batch", choices=("random", "balanced"))
-    warmup_rounds: int = setting(0, "rounds that only fill the pool", low=0)
-    pool: int = setting(51_200, "most images kept; the oldest leave", low=1)
+    warmup_rounds: int = setting(0, "rounds that only fill the pool", low=0, role="warmup")
+    pool: int = setting(51_200, "most images kept; the oldest leave", low=1, role="store")
     pool_dtype: str = setting(
         "float32", "how they are kept; uint8 floors, as PNGs do", choices=tuple(_DTYPES)
     )

@@ -29,8 +29,8 @@ SCHEDULES = ("cosine", "steps", "off")
 class StudentHP:
     """Settings of the student's half; a method's HP restates the defaults its authors changed."""
 
-    batch: int = setting(256, "images in a batch", low=2)
-    s_steps: int = setting(5, "student steps in a round", low=0)
+    batch: int = setting(256, "images in a batch", low=2, role="batch")
+    s_steps: int = setting(5, "student steps in a round", low=0, role="steps")
     opt_s: str = setting("sgd", "optimiser of S: SGD with momentum 0.9, or Adam", choices=("sgd", "adam"))
     lr_s: float = setting(0.1, "rate of S", low=0.0, space=log(1e-3, 0.3))
     weight_decay: float = setting(5e-4, "weight decay of S", low=0.0)

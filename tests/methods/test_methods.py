@@ -101,7 +101,7 @@ def test_an_untrained_generator_never_moves_and_its_images_are_distilled():
     assert set(m.opts) == {"S"} and set(got) == {"S/kd"}
     for x in seen:
         with torch.no_grad():
-            assert torch.allclose(x, twin(torch.randn(8, 8, generator=rng)), atol=1e-6)
+            assert torch.allclose(x, twin(torch.randn(8, m.hp.nz, generator=rng)), atol=1e-6)
     m.round()
     assert len(seen) == 2 and not moved(before, G)
 

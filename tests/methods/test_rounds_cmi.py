@@ -157,7 +157,7 @@ def test_generator_and_noise_are_optimised_together():
     held = m.opts["images"].param_groups[0]
     assert (held["lr"], held["betas"]) == (1e-3, (0.5, 0.999))
     assert {id(p) for p in m.parts["G"].parameters()} < {id(p) for p in held["params"]}
-    z = [p for p in held["params"] if p.shape == (8, 8) and p.ndim == 2]
+    z = [p for p in held["params"] if p.shape == (8, m.hp.nz) and p.ndim == 2]
     assert len(z) == 1 and z[0].requires_grad
 
 

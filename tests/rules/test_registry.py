@@ -179,3 +179,10 @@ def test_settings_of_a_plug_in_reach_its_trials(monkeypatch):
         variants={"p": ("plug", {"sharpness": "2"})},
     )
     assert expand.trials_of(grid)[0].settings == {"sharpness": 2.0}
+
+
+def test_a_role_that_there_is_none_of_is_refused():
+    with pytest.raises(DfkdError, match=r"role 'step' must be one of batch, steps, warmup, store"):
+        setting(1, "steps in a round", role="step")
+    with pytest.raises(DfkdError, match="its default a whole number"):
+        setting(0.5, "steps in a round", role="steps")

@@ -4,6 +4,8 @@ The numbers are those of the survey's cost table (section 4 of methods_classic.m
 size; forward / taken back), worked from the authors' code. Where ours differ by intent, a comment says how.
 """
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,9 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness import registry
 from harness.compute import own_globals
 from harness.errors import DfkdError
-from harness.settings import resolve
+from harness.interface import Terms
+from harness.settings import resolve, setting
 from harness.trials.costs import flops_per_update, passes
 from harness.trials.toy import STUDENT, TEACHER, TOY, toy_method
+from methods import dfad
 
 # method, settings, then (forward, backward) of G, (forward, backward to the input) of T,
 # (forward, backward to the weights, backward to the input alone) of S; None: not run
@@ -108,6 +112,50 @@ def test_flops_per_update_are_those_of_a_whole_round(name, settings):
     full |= {k: 0 for k in full if k == "warmup_rounds"}
     got = flops_per_update(name, full, TOY, (TEACHER, STUDENT)) * full["s_steps"]
     assert got == pytest.approx(_whole(name, full), rel=0.02)
+
+
+@dataclass(frozen=True)
+class Nested(dfad.Settings):
+    """DFAD's; each student step is taken ``inner`` times."""
+
+    inner: int = setting(1, "steps on one batch", low=1, role="steps")
+    idle: int = setting(0, "rounds without the student", role="warmup")
+
+
+class Inner(dfad.DFAD):
+    """A method of somebody else's, whose names of settings the harness has never heard."""
+
+    HP = Nested
+    hp: Nested
+
+    def distill(self) -> Terms:
+        if self.problem.clock.round < self.hp.idle:
+            return Terms()
+        return Terms.mean([super(Inner, self).distill() for _ in range(self.hp.inner)])
+
+
+@pytest.fixture
+def inner(monkeypatch):
+    methods = registry.Methods()
+    monkeypatch.setattr(methods, "get", {"inner": Inner, "dfad": dfad.DFAD}.__getitem__)
+    monkeypatch.setattr(registry, "methods", methods)
+
+
+# without steps of G a round is its student updates, each as dear as any; idle rounds are not in it
+@pytest.mark.parametrize("steps", [1, 3, 10])
+def test_a_student_update_costs_the_same_whatever_the_steps_are_called(inner, steps):
+    settings = {"g_steps": 0, "s_steps": 2}
+    one = flops_per_update("dfad", settings, TOY, (TEACHER, STUDENT))
+    more = {"inner": steps, "idle": 100}
+    assert flops_per_update("inner", settings | more, TOY, (TEACHER, STUDENT)) == one
+
+
+def test_steps_within_steps_multiply(inner):
+    # a generator step is shared by 2 x 3 student updates, as by six of DFAD's own
+    six = flops_per_update("dfad", {"s_steps": 6}, TOY, (TEACHER, STUDENT))
+    assert flops_per_update("inner", {"s_steps": 2, "inner": 3}, TOY, (TEACHER, STUDENT)) == pytest.approx(
+        six
+    )
 
 
 def test_flops_are_proportional_to_the_batch():
