@@ -52,9 +52,7 @@ METRICS = (
     ),
     Metric(
         *("agreement", "agreement with the teacher", "%", "higher", ("student", "teacher"), agreement),
-        columns=(
-            Column("agreement", "agreement (%)", "test images on which student and teacher decide alike"),
-        ),
+        columns=(Column("agreement (%)", "test images on which student and teacher decide alike"),),
         place=1,
     ),
 )

@@ -93,18 +93,18 @@ class Column:
     """How a number is shown in a report's main table.
 
     Attributes:
-        number: its name; one ``*`` in it stands for anything: ``fid_*_test``.
-        title: over the column; ``{}`` is what the ``*`` stood for.
+        title: over the column; ``{}`` is what the ``*`` of ``number`` stood for.
         about: in half a sentence what it is.
         digits: after the point.
         scale: what its numbers are multiplied with.
+        number: its name, where that is not the metric's; one ``*`` stands for anything: ``fid_*_test``.
     """
 
-    number: str
     title: str
     about: str = ""
     digits: int = 2
     scale: float = 1
+    number: str = ""
 
     def of(self, number: str) -> Column | None:
         """This column for one number, its title filled in; None where the name is another."""
@@ -147,10 +147,10 @@ class Metric:
 
     @property
     def shown(self) -> tuple[Column, ...]:
-        """Its columns in a report's main table."""
-        if self.columns is not None:
-            return self.columns
-        return (Column(self.name, self.title + (f" ({self.unit})" if self.unit else "")),)
+        """Its columns in a report's main table, each with the name of its number."""
+        plain = Column(f"{self.title} ({self.unit})" if self.unit else self.title)
+        found = (plain,) if self.columns is None else self.columns
+        return tuple(replace(column, number=column.number or self.name) for column in found)
 
 
 @lru_cache(maxsize=1)

@@ -121,19 +121,14 @@ def _named(ev: Evidence, classes: Iterable[int], most: int = 5) -> str:
 METRICS = (
     Metric(
         *("class_coverage", "class coverage", "%", "higher", ("samples",), class_coverage),
-        columns=(Column("class_coverage", "coverage (%)", "classes the teacher sees among the images", 0),),
+        columns=(Column("coverage (%)", "classes the teacher sees among the images", 0),),
         place=6,
     ),
     Metric("class_entropy", "class entropy", "of 1", "higher", ("samples",), class_entropy, columns=()),
     Metric(
         *("label_match", "label match", "%", "higher", ("samples with labels",), label_match),
         columns=(
-            Column(
-                "label_match",
-                "labels met (%)",
-                "images the teacher sees as the class asked for; chance 100 / K",
-                digits=0,
-            ),
+            Column("labels met (%)", "images the teacher sees as the class asked for; chance 100 / K", 0),
         ),
         place=7,
     ),

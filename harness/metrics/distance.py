@@ -13,35 +13,19 @@ Floats = NDArray[np.float64]
 _BLOCK = 1000
 
 
-def frechet(mu1: np.ndarray, s1: np.ndarray, mu2: np.ndarray, s2: np.ndarray) -> float:
-    """Squared Fréchet distance of two Gaussians (Heusel et al., 1706.08500).
-
-    |mu1 - mu2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^1/2). The last trace is the nuclear norm of A^T B for any
-    S1 = A A^T and S2 = B B^T: no matrix square root, no eps, exact for singular covariances.
-
-    Args:
-        mu1: mean, (D,).
-        s1: covariance, (D, D).
-        mu2: the other mean.
-        s2: the other covariance.
-
-    Returns:
-        At least 0: what rounding leaves below is clipped.
-
-    Raises:
-        Unavailable: for values that are not finite, or a matrix that is no covariance.
-    """
-    return _distance(_finite(mu1) - _finite(mu2), _root(_finite(s1)).T, _root(_finite(s2)).T)
-
-
 def frechet_features(a: np.ndarray, b: np.ndarray) -> float:
-    """`frechet` of the Gaussians fitted to two sets of features, covariances with n - 1.
+    """Squared Fréchet distance of the Gaussians fitted to two sets of features (Heusel et al., 1706.08500).
 
-    Needs no D x D matrix where there are fewer rows than columns.
+    |mu1 - mu2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^1/2), covariances with n - 1. The last trace is the nuclear
+    norm of A^T B for any S1 = A A^T and S2 = B B^T: no matrix square root, no eps, exact for singular
+    covariances, and no D x D matrix where there are fewer rows than columns.
 
     Args:
         a: (n, D), n >= 2.
         b: (m, D), m >= 2.
+
+    Returns:
+        At least 0: what rounding leaves below is clipped.
 
     Raises:
         Unavailable: for fewer than two rows or values that are not finite.
@@ -68,16 +52,6 @@ def _scatter(x: Floats) -> Floats:
         return x
     r: Floats = np.linalg.qr(x, mode="r")  # type: ignore[assignment]
     return r
-
-
-def _root(s: Floats) -> Floats:
-    """A of S = A A^T; eigenvalues that are rounding alone count as zero."""
-    values, vectors = np.linalg.eigh((s + s.T) / 2)
-    noise = len(s) * np.finfo(np.float64).eps * max(abs(values[0]), abs(values[-1]))
-    if not np.allclose(s, s.T) or values[0] < -1e6 * noise:
-        raise Unavailable("a covariance matrix is not symmetric or has negative eigenvalues")
-    root: Floats = vectors * np.sqrt(np.where(values > noise, values, 0.0))
-    return root
 
 
 def kid(a: np.ndarray, b: np.ndarray) -> float:
@@ -163,11 +137,7 @@ METRICS = (
     Metric(
         *("fd_teacher", "Fréchet distance, teacher features", "", "lower", ("samples", "teacher")),
         fd_teacher,
-        columns=(
-            Column(
-                "fd_teacher", "fd_teacher", "Fréchet distance in the teacher's features, lower is better", 1
-            ),
-        ),
+        columns=(Column("fd_teacher", "Fréchet distance in the teacher's features, lower is better", 1),),
         place=2,
     ),
 )

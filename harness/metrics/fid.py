@@ -121,13 +121,8 @@ def features(net: nn.Module, images: np.ndarray, device: str) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _both(ev: Evidence) -> tuple[np.ndarray, np.ndarray, int]:
-    """Features of n samples and n test images, computed once for all metrics of this module."""
-    made, real, _ = _seen(ev)
-    return made, real, len(made)
-
-
 def _seen(ev: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of n samples and n test images, and the last layer's weights: once for all metrics here."""
     made = ev.images_made(MOST)["images"]
     n = min(len(made), len(ev.test))
     if ev.features is None or len(ev.features[0]) != n:
@@ -169,14 +164,14 @@ def fid(ev: Evidence) -> dict[str, float]:
 
     Biased upwards for small n: compare equal n only, and below n = 2048 rather look at KID.
     """
-    made, real, n = _both(ev)
-    return {f"fid_{n}_test": frechet_features(made, real)}
+    made, real, _ = _seen(ev)
+    return {f"fid_{len(made)}_test": frechet_features(made, real)}
 
 
 def kernel(ev: Evidence) -> dict[str, float]:
     """KID over the same features, whole sets; unbiased, so the one to trust for small n."""
-    made, real, n = _both(ev)
-    return {f"kid_{n}_test": kid(made, real)}
+    made, real, _ = _seen(ev)
+    return {f"kid_{len(made)}_test": kid(made, real)}
 
 
 def score(ev: Evidence) -> dict[str, float]:
@@ -203,7 +198,7 @@ METRICS = (
         better="lower",
         fn=fid,
         blank=lambda ev: f"fid_{min(MOST, len(ev.test))}_test",
-        columns=(Column("fid_*_test", "FID (n={}, test)", "lower is better"),),
+        columns=(Column("FID (n={}, test)", "lower is better", number="fid_*_test"),),
         place=3,
     ),
     _row(
@@ -211,7 +206,7 @@ METRICS = (
         better="lower",
         fn=kernel,
         blank=lambda ev: f"kid_{min(MOST, len(ev.test))}_test",
-        columns=(Column("kid_*_test", "KID x 1000 (n={}, test)", "lower is better", scale=1000),),
+        columns=(Column("KID x 1000 (n={}, test)", "lower is better", scale=1000, number="kid_*_test"),),
         place=4,
     ),
     _row(
@@ -220,7 +215,10 @@ METRICS = (
         fn=score,
         blank=lambda ev: f"is_{min(MOST, len(ev.test))}_samples",
         columns=(
-            Column("is_*_samples", "Inception Score (n={})", "higher is better; it knows ImageNet's classes"),
+            Column(
+                *("Inception Score (n={})", "higher is better; it knows ImageNet's classes"),
+                number="is_*_samples",
+            ),
         ),
         place=5,
     ),

@@ -150,25 +150,23 @@ def fitted(images: np.ndarray, task: Task) -> np.ndarray:
     return out
 
 
+_MEAN = "mean of five strengths"
 METRICS = (
     Metric(
         *("corruption", "accuracy on corrupted test images", "%", "higher", ("student", "test images")),
         corruption,
         opt_in=True,
         columns=(
-            Column("corruption", "corrupted (%)", "top-1 on corrupted test images: mean of the four kinds"),
+            Column("corrupted (%)", "top-1 on corrupted test images: mean of the four kinds"),
             Column(
-                "corruption_drop",
-                "lost (%)",
-                "share of the top-1 that corruption costs; lower is better",
+                *("lost (%)", "share of the top-1 that corruption costs; lower is better"),
                 digits=1,
+                number="corruption_drop",
             ),
-            Column("corruption_noise", "noise (%)", "top-1 under Gaussian noise, mean of five strengths"),
-            Column("corruption_blur", "blur (%)", "top-1 under Gaussian blur, mean of five strengths"),
-            Column("corruption_contrast", "contrast (%)", "top-1 at low contrast, mean of five strengths"),
-            Column(
-                "corruption_pixelate", "pixelate (%)", "top-1 on pixelated images, mean of five strengths"
-            ),
+            Column("noise (%)", f"top-1 under Gaussian noise, {_MEAN}", number="corruption_noise"),
+            Column("blur (%)", f"top-1 under Gaussian blur, {_MEAN}", number="corruption_blur"),
+            Column("contrast (%)", f"top-1 at low contrast, {_MEAN}", number="corruption_contrast"),
+            Column("pixelate (%)", f"top-1 on pixelated images, {_MEAN}", number="corruption_pixelate"),
         ),
         place=10,
     ),
@@ -178,11 +176,10 @@ METRICS = (
         shift,
         opt_in=True,
         columns=(
-            Column("shift", "other data set (%)", "top-1 on another data set of the same classes"),
+            Column("other data set (%)", "top-1 on another data set of the same classes"),
             Column(
-                "shift_*",
-                "on {} (%)",
-                "top-1 on the test images of another data set of the same classes",
+                *("on {} (%)", "top-1 on the test images of another data set of the same classes"),
+                number="shift_*",
             ),
         ),
         place=11,

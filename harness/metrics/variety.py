@@ -115,20 +115,12 @@ METRICS = (
     Metric(
         *("diversity", "diversity within a class", "test images = 1", "", ("samples", "teacher")),
         diversity,
-        columns=(
-            Column(
-                "diversity",
-                "diversity",
-                "of images of a class, in the teacher's features; test images have 1",
-            ),
-        ),
+        columns=(Column("diversity", "of images of a class, in the teacher's features; test images have 1"),),
         place=8,
     ),
     Metric(
         *("hf_ratio", "high frequencies", "test images = 1", "", ("samples",), hf_ratio),
-        columns=(
-            Column("hf_ratio", "fine detail", "share of high frequencies; test images have 1, less is blur"),
-        ),
+        columns=(Column("fine detail", "share of high frequencies; test images have 1, less is blur"),),
         place=9,
     ),
 )
