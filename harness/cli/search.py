@@ -60,8 +60,8 @@ def search(
     Trials run on Ray Tune, worse ones stopped early by ASHA at 1/eta^2 and 1/eta of the budget; `--workers 0`
     runs them here, one after the other, by the same rule. The same command goes on where it was stopped, a
     larger --trials adds trials. Give every method that is to be compared the same number: it is told with the
-    choice. Writes OUT/search/<method>-<task>-<pair>-<key>/: search.json, trials.csv, and chosen.py, a grid
-    of the choice beside what was before.
+    choice. Writes OUT/search/<method>-<task>-<pair>-<key>/: search.json, and chosen.py, a grid of the
+    choice beside what was before.
     """
     from harness.grids.search import run_search
 
@@ -81,7 +81,7 @@ def search(
     if interrupted:
         printing.note("interrupted")
         raise typer.Exit(130)
-    if not found.complete() or not found.best():
+    if not found.complete() or not goal.best(found.tries()):
         raise typer.Exit(1)
 
 
@@ -116,28 +116,29 @@ def _goal(start: Start, over: str | None, by: Any, sampler: Any, draw: int, seed
 def _tell_search(found: Search, as_json: bool) -> None:
     from harness.grids import chosen
 
-    best = found.best()
+    goal, tries = found.goal, found.tries()
+    best = goal.best(tries)
     if as_json:
-        printing.dump(chosen.record(found) | {"folder": str(found.folder)})
+        printing.dump(found.record() | {"folder": str(found.folder)})
         return
     mark = {best.id: "chosen"} if best and found.complete() else {}
     printing.table(
         [
             {
                 "trial": each.number,
-                **{name: each.values[name] for name in found.goal.over},
+                **{name: each.values[name] for name in goal.over},
                 "val_nll": each.val_nll,
                 "val_top1": each.val_top1,
-                "budget %": chosen.percent(found, each),
+                "budget %": goal.percent(each),
                 "ended": mark.get(each.id, each.ended),
                 "why": each.reason,
             }
-            for each in found.tries()
+            for each in tries
         ]
     )
     print()
-    ended, n = chosen.used(found), len(found.trials)
-    stopped = sum(each.ended == "stopped" for each in found.tries())
+    ended, n = chosen.used(tries), len(tries)
+    stopped = sum(each.ended == "stopped" for each in tries)
     print(f"{ended} of {max(n, found.asked_for)} trials used, {stopped} stopped early; {found.folder}")
     if found.exhausted:
         print(f"the space is used up: it has {n} different settings and no more were found")
@@ -147,5 +148,5 @@ def _tell_search(found: Search, as_json: bool) -> None:
         print("nothing is chosen: no trial went to its end")
     else:
         how = "the settings it began with" if not best.number else f"trial {best.number}"
-        print(f"chosen: {how}; to paste into a grid:\n\n{chosen.block(found, best)}\n")
+        print(f"chosen: {how}; to paste into a grid:\n\n{chosen.block(goal, tries, best)}\n")
         print(f"dfkd run {found.folder / 'chosen.py'}   # beside what was before: other seeds, test images")

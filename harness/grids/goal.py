@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from harness import registry
 from harness.config import Frozen, Trial, digest
 from harness.grids import draws
-from harness.schedule.rungs import ETA, By
+from harness.schedule.rungs import ETA, By, points_for, score
 from harness.settings import resolve
 from harness.store.cards import slug
 
@@ -50,6 +50,19 @@ class Goal(Frozen):
         settings = resolve(self.start.method, cls.HP, cls.PRESETS, self.given | dict(values))
         label = f"{self.start.method}, trial {number}"
         return self.start.model_copy(update={"settings": settings, "label": label})
+
+    def best(self, tries: Iterable[Tried]) -> Tried | None:
+        """Of the trials that went to the end the one with the best score, then the better other number."""
+
+        def rank(each: Tried) -> tuple[float, float]:
+            other: By = "val_top1" if self.by == "val_nll" else "val_nll"
+            return -score(self.by, vars(each)), -score(other, vars(each))
+
+        return min((each for each in tries if each.ended == "done"), key=rank, default=None)
+
+    def percent(self, each: Tried) -> float:
+        """Of the budget, where a trial was looked at last."""
+        return round(100.0 * each.point / points_for(self.eta), 1)
 
 
 @dataclass(frozen=True)

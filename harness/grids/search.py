@@ -1,37 +1,33 @@
 """Tunes a method's settings on the validation images; what it tried and what it chose stand in a folder.
 
-``<out>/search/<method>-<task>-<teacher>-<student>-<key>/`` holds ``search.json``, ``trials.csv`` and
-``chosen.py`` (`harness.grids.chosen`), and ``trials/``, a directory each as `harness.store.directory` keeps
-them. The key is
-of all that is asked for but the number of trials: to ask for more goes on from what there is, and what ran is
-not run again. A trial may be stopped early (`harness.schedule.rungs`): on Ray by Tune's ASHA, in this
-process by the
-same rule. The test images are out of reach (`harness.trials.candidate`).
+``<out>/search/<method>-<task>-<teacher>-<student>-<key>/`` holds ``search.json`` and ``chosen.py``
+(`harness.grids.chosen`), and ``trials/``, a directory each as `harness.store.directory` keeps them. The key
+is of all that is asked for but the number of trials: to ask for more goes on from what there is, and what ran
+is not run again. A trial may be stopped early (`harness.schedule.rungs`): on Ray by Tune's ASHA, in this
+process by the same rule. The test images are out of reach (`harness.trials.candidate`).
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from harness import files
 from harness.config import Trial
-from harness.errors import DfkdError, DiskError
+from harness.errors import DfkdError
 from harness.grids import chosen, draws
 from harness.grids.goal import Goal, Tried
 from harness.schedule import preflight
-from harness.schedule import run as schedule_run
 from harness.schedule.attempt import Errand, in_a_line
-from harness.schedule.board import Board
-from harness.schedule.passes import wait_for_orphans
 from harness.schedule.progress import duration
-from harness.schedule.rungs import TRIALS, By, Rungs, score
-from harness.store.directory import Busy, TrialDir
+from harness.schedule.run import run
+from harness.schedule.rungs import TRIALS, Rungs, score
+from harness.schedule.work import Work
+from harness.store.directory import Busy
 from harness.store.stale import Staleness
 
 #: draws for one trial before a space counts as used up, of which so many may be Optuna's
@@ -40,11 +36,8 @@ _DRAWS, _ASKS = 200, 20
 CANDIDATE = "harness.trials.candidate:run_candidate"
 
 
-class Search(Board):
-    """What the driver knows of a search: which trials there are, which is next, how each ended.
-
-    A board that grows: `ask` adds trials as workers come free. Only inside `held`.
-    """
+class Search(Work):
+    """Work that grows: `next` adds a trial whenever a worker comes free. Only inside `held`."""
 
     def __init__(self, goal: Goal, out: Path, trials: int, tell: Callable[[str], None] | None = None) -> None:
         """Read what is there.
@@ -63,10 +56,9 @@ class Search(Board):
         self._optuna = draws.Optuna(goal.over, goal.draw) if goal.sampler == "optuna" else None
         before, self.exhausted = self._read()
         known = {(t := goal.trial(n, values)).id: (t, values) for n, values in enumerate(before)}
-        super().__init__([t for t, _ in known.values()], self.folder, None, None)
+        super().__init__([t for t, _ in known.values()], self.folder)
         self.values = {id: values for id, (_, values) in known.items()}
-        self.rungs = Rungs(goal.eta)
-        self._rows: dict[str, Mapping[str, Any]] = {}
+        self.rungs = Rungs(goal.eta, goal.by)
         self._settled: dict[str, Tried] = {}
         for each in self.tries():
             curve = self.runs[each.id].curve() if each.ended != "open" else []
@@ -85,15 +77,9 @@ class Search(Board):
             DfkdError: while somebody else is at it, or where the folder cannot be written.
         """
         preflight.writable("--out", self.folder)
-        lock = FileLock(self.folder / "lock", fallback_to_soft=False, thread_local=False)
-        try:
-            lock.acquire(timeout=0.1)
-        except Timeout:
-            raise DfkdError(f"the search in {self.folder} is running elsewhere") from None
-        try:
+        busy = DfkdError(f"the search in {self.folder} is running elsewhere")
+        with files.locked(self.folder / "lock", busy):
             yield
-        finally:
-            lock.release()
 
     def check_origin(self, teachers_dir: Path) -> None:
         """Refuse to go on where the teacher, data, torch or threads of what ran were others.
@@ -108,8 +94,13 @@ class Search(Board):
 
     # --- what is run --------------------------------------------------------------------------------
 
-    def ask(self) -> Trial | None:
-        """The next trial, its directory ready for a worker: one left open, or a new one; None at the end."""
+    def open(self) -> list[Trial]:
+        """The settings it begins with, which stand for all others; none where nothing is left to do."""
+        more = len(self.trials) < self.asked_for and not self.exhausted
+        return [self.goal.start] if self._left or more else []
+
+    def next(self) -> Trial | None:
+        """One left open, or a new one."""
         while self._left or (len(self.trials) < self.asked_for and self._add()):
             id = self._left.pop(0)
             with suppress(Busy), self.runs[id].lock():
@@ -129,7 +120,7 @@ class Search(Board):
                 values = draws.drawn(goal.over, goal.draw, number, again)
             trial = goal.trial(number, values)
             if trial.id not in self.trials:
-                self.trials[trial.id], self.runs[trial.id] = trial, TrialDir(self.folder, trial)
+                self.add(trial)
                 self.values[trial.id] = values
                 self._left.append(trial.id)
                 self.save()
@@ -151,22 +142,12 @@ class Search(Board):
         """Tell the user."""
         self._hear(line)
 
-    def row(self, id: str, row: Mapping[str, Any]) -> None:
-        """Its curve has another row."""
-        self._rows[id] = row
+    def untaught(self, trial: Trial, reason: str) -> None:
+        """Every trial has the same teacher: this is the end."""
+        raise DfkdError(f"no teacher: {reason}")
 
-    def ended(self, id: str, outcome: str, cause: str = "") -> None:
-        """The trial runs no longer: ``stopped`` early, or as its directory says, else for ``cause``."""
-        if outcome == "busy" or id in self.tried:
-            return
-        run = self.runs[id]
-        self.running.discard(id)
-        self.tried.add(id)
-        with suppress(DiskError):
-            if outcome == "stopped":
-                run.write_json("stopped.json", dict(self._rows[id]))
-            elif run.settled() in ("missing", "partial") and run.failure() is None:
-                run.fail("killed", cause or "its worker ended without a result")
+    def tell(self, id: str, cause: str) -> None:
+        """The trial has ended."""
         each = self._look(list(self.trials).index(id), id)
         seen = each.reason or f"{self.goal.by} {vars(each)[self.goal.by]:.5g}"
         where = f" at {each.point / self.rungs.points:.0%} of the budget" if each.ended == "stopped" else ""
@@ -184,15 +165,6 @@ class Search(Board):
         """Every trial, in order."""
         return [self._look(n, id) for n, id in enumerate(self.trials)]
 
-    def best(self) -> Tried | None:
-        """Of the trials that went to the end the one with the best score, then the better other number."""
-
-        def rank(each: Tried) -> tuple[float, float]:
-            other: By = "val_top1" if self.goal.by == "val_nll" else "val_nll"
-            return -score(self.goal.by, vars(each)), -score(other, vars(each))
-
-        return min((each for each in self.tries() if each.ended == "done"), key=rank, default=None)
-
     def complete(self) -> bool:
         """Whether every trial asked for has ended."""
         ended = [each for each in self.tries() if each.ended != "open"]
@@ -208,8 +180,7 @@ class Search(Board):
 
     def _read_trial(self, number: int, id: str) -> Tried:
         run, values = self.runs[id], self.values[id]
-        with suppress(OSError, ValueError, KeyError):
-            row = json.loads((run.path / "stopped.json").read_bytes())
+        if row := files.read_json(run.path / "stopped.json"):
             return Tried(number, id, values, "stopped", row["point"], row["val_nll"], row["val_top1"])
         if result := run.result():
             seen = result["metrics"]
@@ -230,9 +201,20 @@ class Search(Board):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DfkdError(f"{file} cannot be read ({in_a_line(error)}): move its folder away") from None
 
+    def record(self) -> dict[str, Any]:
+        """All that is known, as JSON has it."""
+        return chosen.record(self.goal, self.tries(), self.asked_for, self.complete(), self.exhausted)
+
     def save(self) -> None:
-        """Write down what is known; the same trials, the same bytes."""
-        chosen.write(self)
+        """Write down what is known, and at the end the choice; the same trials, the same bytes.
+
+        Raises:
+            DfkdError: for a folder that cannot be written.
+        """
+        files.put(self.folder / "search.json", json.dumps(self.record(), indent=1) + "\n", anew=True)
+        tries = self.tries()
+        if self.complete() and (best := self.goal.best(tries)):
+            files.put(self.folder / "chosen.py", chosen.source(self.goal, tries, best), anew=True)
 
 
 def run_search(
@@ -273,22 +255,18 @@ def run_search(
     preflight.arguments(workers, gpus_per_trial, address, ())
     if trials < 1:
         raise DfkdError(f"--trials {trials}: give 1 or more")
-    out = Path(out).absolute()
-    teachers_dir = Path(teachers_dir or out / "teachers").absolute()
-    search, interrupted = Search(goal, out, trials, tell), False
+    teachers_dir = teachers_dir or Path(out) / "teachers"
+    search = Search(goal, out, trials, tell)
     with search.held():
         search.check_origin(teachers_dir)
-        wait_for_orphans(search)
-        if not search.complete():
-            errand = Errand(
-                out=search.folder,
-                data_root=Path(data_root).absolute() if data_root else None,
-                teachers_dir=teachers_dir,
-                device="cuda" if gpus_per_trial else "cpu",
-                run_trial=run_trial,
-                have_teacher=have_teacher,
-            )
-            preflight.writable("the teachers' folder", teachers_dir)
-            interrupted = schedule_run.run_search(search, errand, workers, gpus_per_trial, address)
+        errand = Errand(
+            out=search.folder,
+            teachers_dir=teachers_dir,
+            data_root=data_root,
+            gpus=gpus_per_trial,
+            run_trial=run_trial,
+            have_teacher=have_teacher,
+        )
+        interrupted = run(search, errand, workers, address)
         search.save()
     return search, interrupted

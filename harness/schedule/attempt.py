@@ -40,18 +40,29 @@ class Errand:
     """What every worker is told once: where things lie, and which functions do the work.
 
     Attributes:
-        out, data_root, teachers_dir, inception: as `harness.trials.trial.run_trial` takes them.
-        device: ``cpu`` or ``cuda``.
+        out, data_root, teachers_dir, inception: as `harness.trials.trial.run_trial` takes them; absolute.
+        gpus: of each trial: a share of one, or a whole number; 0 computes on the CPU.
         run_trial, have_teacher: ``module:function``, imported by the worker that needs it.
     """
 
     out: Path
-    data_root: Path | None
     teachers_dir: Path
-    device: str = "cpu"
+    data_root: Path | None = None
     inception: Path | None = None
+    gpus: float = 0.0
     run_trial: str = "harness.trials.trial:run_trial"
-    have_teacher: str = "harness.schedule.attempt:have_teacher"
+    have_teacher: str = "harness.trials.build:have_teacher"
+
+    def __post_init__(self) -> None:
+        """Make paths absolute: a worker's folder is another."""
+        for name in ("out", "teachers_dir", "data_root", "inception"):
+            if path := getattr(self, name):
+                object.__setattr__(self, name, Path(path).absolute())
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return "cuda" if self.gpus else "cpu"
 
     def load(self, id: str) -> TrialDir:
         """The run whose ``trial.json`` the driver wrote: only ids travel through Ray."""
@@ -130,44 +141,16 @@ def in_a_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
-def have_teacher(errand: Errand, trial: Trial) -> str:
-    """Find the trial's teacher or train it, and check its accuracy once on this machine.
+def ensure_teacher(errand: Errand, trial: Trial) -> str:
+    """Have the trial's teacher, by ``errand.have_teacher``.
 
     Returns:
         A line about it, empty when it was there.
-
-    Raises:
-        DfkdError: for an imported teacher that is not there, missing data, or a wrong accuracy.
     """
-    from harness.store import cards
-    from harness.tasks import images
-    from harness.trials import teachers
-
-    card, trained = cards.find(errand.teachers_dir, trial), False
-    if card is None and trial.teacher_digest:
-        raise DfkdError(
-            f"no imported teacher {trial.teacher_digest[:12]} for {trial.teacher} on {trial.task} in "
-            f"{errand.teachers_dir}; `dfkd teachers list` shows what is there"
-        )
-    if card is None:
-        trained = True
-        card = teachers.train(
-            errand.teachers_dir,
-            trial.task,
-            trial.teacher,
-            trial.recipe,
-            trial.teacher_seed,
-            data_root=errand.data_root,
-            device=errand.device,
-            threads=trial.cpus,
-        )
-    teachers.verify(errand.teachers_dir, card, images.load(trial.task, errand.data_root), errand.device)
-    return f"top1 {card.top1:.2f}, trained in {card.seconds:.0f} s" if trained else ""
-
-
-def ensure_teacher(errand: Errand, trial: Trial) -> str:
-    """What ``errand.have_teacher`` names, called."""
-    return str(_named(errand.have_teacher)(errand, trial))
+    told = _named(errand.have_teacher)(
+        trial, data_root=errand.data_root, teachers_dir=errand.teachers_dir, device=errand.device
+    )
+    return f"teacher {trial.teacher} on {trial.task}: {told}" if told else ""
 
 
 def _named(path: str) -> Callable[..., Any]:
@@ -194,28 +177,32 @@ def _poisoned(error: BaseException) -> bool:
 _EVERY = 0.5
 
 
-class _Post:
+class Post:
     """Carries a trial's points from its worker to the driver, in bundles; what is to be judged, at once."""
 
-    def __init__(self, report: Callable[[dict[str, Any]], None], climb: Climb | None = None) -> None:
+    def __init__(self, report: Callable[[dict[str, Any]], None], climb: Climb) -> None:
+        """Prepare; ``report`` hands the driver a dictionary."""
         self._report, self._rows, self._sent = report, list[Mapping[str, Any]](), time.monotonic()
         self._climb = climb
 
     def start(self) -> None:
+        """The trial is ours."""
         self._report({"started": True})
 
     def row(self, row: Mapping[str, Any]) -> None:
+        """Its curve has another row."""
         self._rows.append(row)
-        judged = self._climb(row) if self._climb else {}
+        judged = self._climb(row)
         if judged or time.monotonic() - self._sent >= _EVERY:
             self._report({"rows": self._rows, **judged})
             self._rows, self._sent = [], time.monotonic()
 
     def end(self, outcome: str) -> None:
+        """It has ended, as `attempt` says."""
         self._report({"rows": self._rows, "outcome": outcome})
 
 
-def _cause(text: str) -> str:
+def cause_of(text: str) -> str:
     """Why a worker ended, in a line, from what Ray says of it."""
     if "running low on memory" in text:
         return "its node ran out of memory and Ray killed the worker"

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from harness.config import Trial
-
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DiskError
+from harness.schedule.work import Work
 from harness.store import warnings
-from harness.store.directory import TrialDir
+from harness.store.directory import Busy, TrialDir
 
 if TYPE_CHECKING:
     from harness.config import Trial
@@ -55,41 +51,60 @@ class Summary:
         return f"{'interrupted: ' if self.interrupted else ''}{told}{tail}"
 
 
-class Board:
-    """What the driver knows of the trials."""
+class Board(Work):
+    """A fixed list of trials, of which those without an outcome are run."""
 
     def __init__(
-        self, trials: Sequence[Trial], out: Path, tracker: Tracker | None, progress: Progress | None
+        self,
+        trials: Sequence[Trial],
+        out: Path,
+        tracker: Tracker | None = None,
+        progress: Progress | None = None,
+        again: bool = False,
     ) -> None:
-        """Take the trials, each id once."""
-        self.trials = {t.id: t for t in trials}
-        self.runs = {id: TrialDir(out, t) for id, t in self.trials.items()}
-        self.tracker, self.progress = tracker, progress
-        self.tried: set[str] = set()
-        self.running: set[str] = set()
+        """Take the trials; ``again`` runs failed and skipped ones once more, from nothing."""
+        super().__init__(trials, out)
+        self.tracker, self.progress, self._again = tracker, progress, again
+        self._left: list[Trial] = []
 
-    def open(self, again: bool = False) -> list[Trial]:
-        """Trials that nobody holds and this run has not tried; with failed ones if ``again``."""
-        wanted = {"missing", "partial"} | ({"failed", "skipped"} if again else set())
+    def open(self) -> list[Trial]:
+        """Trials that nobody holds and this run has not tried."""
+        wanted = {"missing", "partial"} | ({"failed", "skipped"} if self._again else set())
         return [
             t for id, t in self.trials.items() if id not in self.tried and self.runs[id].status() in wanted
         ]
+
+    def take(self) -> list[Trial]:
+        """Make them ready, and tell how many there are."""
+        found = [t for t in self.open() if _prepare(self.runs[t.id], self._again)]
+        self._left, self._again = [*found], False
+        if found and self.tracker:
+            self.tracker.open()
+        if found and self.progress:
+            self.progress.plan({t.id: 1.0 - self._share(t) for t in found})
+        return found
+
+    def next(self) -> Trial | None:
+        """The next of those that were taken."""
+        while self._left:
+            if (trial := self._left.pop(0)).id not in self.tried:
+                return trial
+        return None
 
     def say(self, line: str) -> None:
         """Tell the user."""
         if self.progress:
             self.progress.say(line)
 
-    def plan(self, trials: Sequence[Trial]) -> None:
-        """These will be run now."""
-        if self.tracker:
-            self.tracker.open()
-        if self.progress:
-            self.progress.plan({t.id: 1.0 - self._share(t) for t in trials})
+    def untaught(self, trial: Trial, reason: str) -> None:
+        """The trial ends here; the others go on."""
+        with suppress(DiskError):
+            self.runs[trial.id].fail("infra", f"no teacher: {reason}")
+        self.ended(trial.id, "")
 
     def started(self, id: str) -> None:
         """A worker holds the trial."""
-        self.running.add(id)
+        super().started(id)
         if self.tracker:
             self.tracker.start(self.trials[id])
         if self.progress:
@@ -102,30 +117,20 @@ class Board:
         if self.progress:
             self.progress.point(self.trials[id], row)
 
-    def ended(self, id: str, outcome: str, cause: str = "") -> None:
-        """The trial runs no longer: its directory says how it went, else ``cause`` does."""
-        if outcome == "busy" or id in self.tried:
-            return
+    def tell(self, id: str, cause: str) -> None:
+        """The trial has ended."""
         run, trial = self.runs[id], self.trials[id]
-        self.running.discard(id)
-        self.tried.add(id)
-        status: str = run.settled()
-        if status in ("missing", "partial"):
-            status = "open"
-            if run.failure() is None:
-                # A full disk may refuse the record; the trial is open all the same, and so run again.
-                with suppress(DiskError):
-                    run.fail("killed", cause or "its worker ended without a result")
+        status = run.settled()
         if self.tracker:
             ends = {"done": "FINISHED", "failed": "FAILED", "skipped": "FAILED"}
             self.tracker.end(trial, ends.get(status, "KILLED"))
         if self.progress:
-            self.progress.end(trial, status, _told(run, cause))
+            left = "open" if status in ("missing", "partial") else status
+            self.progress.end(trial, left, _told(run, cause))
 
     def close(self, cause: str) -> None:
         """No worker is left: what still counts as running was killed, by ``cause``."""
-        for id in sorted(self.running):
-            self.ended(id, "", cause)
+        super().close(cause)
         if self.tracker:
             self.tracker.close()
         if self.progress:
@@ -146,6 +151,20 @@ class Board:
         return min(1.0, curve[-1]["point"] / trial.points) if curve else 0.0
 
 
+def _prepare(run: TrialDir, again: bool) -> bool:
+    """Write what the worker reads; False if the trial is settled by now, or somebody else's."""
+    with suppress(Busy), run.lock():
+        settled = run.settled()
+        if settled == "done" or (settled in ("failed", "skipped") and not again):
+            return False
+        if settled in ("failed", "skipped"):  # what broke it may be in the checkpoint
+            shutil.rmtree(run.path / "checkpoint", ignore_errors=True)
+            run.cut(0)
+        run.prepare()
+        return True
+    return False
+
+
 def _told(run: TrialDir, cause: str) -> str:
     result = run.result()
     if result is None:
@@ -155,23 +174,3 @@ def _told(run: TrialDir, cause: str) -> str:
     shown += [f"{seconds:.0f} s"] if seconds is not None else []
     names = warnings.names_of(run.warnings())
     return "  ".join([*shown, *([f"warning: {', '.join(names)}"] if names else [])])
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Something that can do the work.
-
-    Attributes:
-        teachers: has a teacher for each of the trials given, one per teacher; returns the index of
-            those that failed with the reason.
-        trials: tries every trial once and tells the board.
-    """
-
-    teachers: Callable[[Board, Sequence[Trial]], dict[int, str]]
-    trials: Callable[[Board, Sequence[Trial]], None]
-
-
-def tell_teacher(board: Board, trial: Trial, line: str) -> None:
-    """Pass on what a teacher job returned."""
-    if line:
-        board.say(f"teacher {trial.teacher} on {trial.task}: {line}")

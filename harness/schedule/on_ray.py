@@ -1,9 +1,8 @@
-"""Runs what is missing of a grid or a search: in this process, or mapped over a cluster by Ray Tune.
+"""Work mapped over a cluster by Ray Tune.
 
 Tune only maps: each of its runs is fresh, only trial ids go through it, and what a trial has done is in
-its directory; of a search it also stops trials early. Resuming is the harness's own
-(`harness.schedule.passes`,
-`harness.grids.search`). The only home of ray, imported late, and as long as that makes it.
+its directory; where the work has rungs it also stops trials early. Resuming is the harness's own
+(`harness.schedule.run`). The only home of ray, imported late.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,12 @@ from typing import TYPE_CHECKING, Any
 from harness import files
 from harness.errors import DfkdError
 from harness.schedule import preflight
-from harness.schedule.attempt import Errand, _cause, _Post, attempt, ensure_teacher, in_a_line
-from harness.schedule.board import Board, Engine, tell_teacher
-from harness.schedule.preflight import _import_path
-from harness.schedule.rungs import Climb
+from harness.schedule.attempt import Errand, Post, attempt, cause_of, ensure_teacher, in_a_line
+from harness.schedule.rungs import Climb, Rungs
+from harness.schedule.work import Engine, Work
 
 if TYPE_CHECKING:
     from harness.config import Trial
-    from harness.grids.search import Search
 
 #: tries of a trial within one run, beyond the first, when its worker or node dies
 _RETRIES = 2
@@ -50,23 +48,26 @@ _ENV = {
 
 
 @contextmanager
-def _on_ray(
-    errand: Errand, workers: int | None, gpus: float, address: str | None, todo: Sequence[Trial]
+def engine(
+    errand: Errand, workers: int | None, address: str | None, todo: Sequence[Trial]
 ) -> Iterator[Engine]:
+    """The engine of every other ``--workers``: Ray maps teachers and trials over the machines that it has.
+
+    Args:
+        errand: what every worker is told.
+        workers: trials at a time, as far as they fit; None takes what fits.
+        address: as `connected` takes it.
+        todo: trials that must have a place.
+
+    Raises:
+        DfkdError: for what Ray could never place, a node that does not share the driver's files, or no Ray.
+    """
     # What Ray has to say of a worker's death goes to stdout, whatever its settings.
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), connected(address):
-        _room(todo, gpus)
-        _see_everything(errand, address)
-
-        def teachers(board: Board, todo: Sequence[Trial]) -> dict[int, str]:
-            return _have_teachers(errand, gpus, board, todo)
-
-        def trials(board: Board, todo: Sequence[Trial]) -> None:
-            if todo:
-                room = _room(todo, gpus)
-                _fit(errand, gpus, min(workers or room, room), board, todo)
-
-        yield Engine(teachers, trials)
+        _room(todo, errand.gpus)
+        if address or len(_nodes()) > 1:
+            _see_everything(errand)
+        yield Engine(partial(_have_teachers, errand), partial(_fit, errand, workers))
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def connected(address: str | None) -> Iterator[None]:
             ray.init(
                 log_to_driver=False,
                 logging_level="CRITICAL",
-                runtime_env={"env_vars": {**_ENV, "PYTHONPATH": os.pathsep.join(_import_path())}},
+                runtime_env={"env_vars": {**_ENV, "PYTHONPATH": os.pathsep.join(preflight.import_path())}},
                 **place,
             )
         except Exception as error:
@@ -125,171 +126,156 @@ def _room(todo: Sequence[Trial], gpus: float) -> int:
     return min(preflight.slots(nodes, cpus, gpus) for cpus in {t.cpus for t in todo})
 
 
-def _see_everything(errand: Errand, address: str | None) -> None:
-    nodes = _nodes()
-    if len(nodes) == 1 and not address:
-        return
+def _see_everything(errand: Errand) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    sites = [
-        preflight.Site("--out", errand.out, True),
-        preflight.Site("the teachers' folder", errand.teachers_dir, True),
-    ]
-    for setting, path in (("--data-root", errand.data_root), ("--inception-weights", errand.inception)):
-        if path and path.exists():
-            sites.append(preflight.Site(setting, path, False))
+    nodes = _nodes()
+    sites = preflight.sites(errand.out, errand.teachers_dir, errand.data_root, errand.inception)
     look = ray.remote(num_cpus=0, max_retries=0)(preflight.seen_from_here)
 
     def ask(i: int, token: str) -> str | None:
         where = NodeAffinitySchedulingStrategy(nodes[i]["NodeID"], soft=False)
         try:
-            reply: str | None = ray.get(
-                look.options(scheduling_strategy=where).remote(sites, token, str(i)), timeout=60
-            )
+            asked = look.options(scheduling_strategy=where).remote(sites, token, str(i))
+            return ray.get(asked, timeout=60)
         except Exception as error:  # noqa: BLE001 - a node that cannot do this can do nothing
             return f"no answer: {str(error).strip().splitlines()[-1]}"
-        return reply
 
     preflight.visible(sites, [n["NodeManagerAddress"] for n in nodes], ask)
 
 
-def _have_teachers(errand: Errand, gpus: float, board: Board, todo: Sequence[Trial]) -> dict[int, str]:
+def _have_teachers(errand: Errand, work: Work, todo: Sequence[Trial]) -> dict[int, str]:
     import ray
 
     job = ray.remote(max_retries=_RETRIES)(ensure_teacher)
-    jobs = {job.options(num_cpus=t.cpus, num_gpus=gpus).remote(errand, t): i for i, t in enumerate(todo)}
+    jobs = {
+        job.options(num_cpus=t.cpus, num_gpus=errand.gpus).remote(errand, t): i for i, t in enumerate(todo)
+    }
     failed, waiting = dict[int, str](), list(jobs)
     while waiting:
         (ready,), waiting = ray.wait(waiting)
-        i = jobs[ready]
         try:
-            tell_teacher(board, todo[i], ray.get(ready))
+            if line := ray.get(ready):
+                work.say(line)
         except ray.exceptions.RayTaskError as error:
-            failed[i] = in_a_line(getattr(error, "cause", None) or error)
+            failed[jobs[ready]] = in_a_line(getattr(error, "cause", None) or error)
         except ray.exceptions.RayError as error:
-            failed[i] = _cause(str(error))
+            failed[jobs[ready]] = cause_of(str(error))
     return failed
 
 
-class _Judged:
-    """A search as Tune takes it: trials come from `Search.ask`, ASHA stops those that fall behind."""
-
-    def __init__(self, search: Search) -> None:
-        self.search, self.cpus = search, search.goal.start.cpus
-        self.eta, self.by = search.goal.eta, search.goal.by
-
-    def tune_config(self, workers: int) -> Any:
-        from ray import tune
-        from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-        from ray.tune.search import Searcher
-
-        search = self.search
-
-        class Asks(Searcher):
-            """Hands Tune the ids that the search asks for."""
-
-            def suggest(self, trial_id: str) -> Any:
-                trial = search.ask()
-                return {"id": trial.id} if trial else Searcher.FINISHED
-
-            def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-                """Heard by the callback already."""
-
-            def save(self, checkpoint_path: str) -> None:
-                """Nobody restores it."""
-
-            def __getstate__(self) -> dict[str, Any]:
-                """Nothing, as the callback's."""
-                return {}
-
-        rules = FIFOScheduler()
-        if self.eta:
-            rules = ASHAScheduler(
-                "rung", "score", "max", max_t=search.rungs.points, grace_period=1, reduction_factor=self.eta
-            )
-            for rung, scores in search.rungs.scores.items():  # what ran before, told as if it ran now
-                for id, score in scores.items():
-                    told = SimpleNamespace(trial_id=id)
-                    rules.on_trial_add(None, told)
-                    rules.on_trial_result(None, told, {"rung": rung, "score": score})
-        # An actor whose trial was stopped still works at it: the next trial gets a fresh one.
-        return tune.TuneConfig(
-            search_alg=Asks(), num_samples=-1, scheduler=rules, max_concurrent_trials=workers
-        )
-
-
-def _fit(
-    errand: Errand,
-    gpus: float,
-    workers: int,
-    board: Board,
-    todo: Sequence[Trial],
-    judged: _Judged | None = None,
-) -> None:
-    """One fresh Tune run over the ids; with ``judged``, over those that a search asks for."""
+def _fit(errand: Errand, workers: int | None, work: Work, todo: Sequence[Trial]) -> None:
+    """One fresh Tune run over what `Work.next` hands out."""
     from ray import tune
 
-    how = (judged.eta, judged.by) if judged else None
+    gpus, rungs, room = errand.gpus, (work.rungs.eta, work.rungs.by), _room(todo, errand.gpus)
 
     def trial(config: dict[str, Any]) -> None:
-        post = _Post(tune.report, Climb(*how) if how else None)
+        post = Post(tune.report, Climb(*rungs))
         post.end(attempt(errand, errand.load(config["id"]), post.start, post.row))
 
-    cpus, each = {t.id: t.cpus for t in todo}, judged.cpus if judged else 1
     sized = tune.with_resources(
-        trial, lambda config: tune.PlacementGroupFactory([{"CPU": cpus.get(config["id"], each), "GPU": gpus}])
+        trial, lambda config: tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": gpus}])
     )
-    mapped = tune.TuneConfig(max_concurrent_trials=workers, reuse_actors=True)
     with files.scratch(errand.out, ".ray-") as folder:
         tune.Tuner(
             sized,
-            param_space=None if judged else {"id": tune.grid_search(list(cpus))},
-            tune_config=judged.tune_config(workers) if judged else mapped,
+            tune_config=tune.TuneConfig(
+                search_alg=_asks(work),
+                num_samples=-1,
+                scheduler=_asha(work.rungs),
+                max_concurrent_trials=min(workers or room, room),
+                # An actor whose trial was stopped still works at it: the next trial gets a fresh one.
+                reuse_actors=not work.rungs.eta,
+            ),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(folder),
                 failure_config=tune.FailureConfig(max_failures=_RETRIES),
-                callbacks=[_callback(board, gpus)],
+                callbacks=[_callback(work, gpus)],
                 verbose=0,
             ),
         ).fit()
 
 
-def _callback(board: Board, gpus: float) -> Any:
+def _asks(work: Work) -> Any:
+    from ray.tune.search import Searcher
+
+    class Asks(Searcher):
+        """Hands Tune the trials that the work has next: their ids, and what size they are."""
+
+        def __init__(self, work: Work) -> None:
+            super().__init__()
+            self.work = work
+
+        def suggest(self, trial_id: str) -> Any:
+            trial = self.work.next()
+            return {"id": trial.id, "cpus": trial.cpus} if trial else Searcher.FINISHED
+
+        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+            """Heard by the callback already."""
+
+        def save(self, checkpoint_path: str) -> None:
+            """Nobody restores it."""
+
+        def __getstate__(self) -> dict[str, Any]:
+            """Nothing, as the callback's."""
+            return {}
+
+    return Asks(work)
+
+
+def _asha(rungs: Rungs) -> Any:
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+    if not rungs.eta:
+        return FIFOScheduler()
+    asha = ASHAScheduler(
+        "rung", "score", "max", max_t=rungs.points, grace_period=1, reduction_factor=rungs.eta
+    )
+    for rung, scores in rungs.scores.items():  # what ran before, told as if it ran now
+        for id, score in scores.items():
+            told = SimpleNamespace(trial_id=id)
+            asha.on_trial_add(None, told)
+            asha.on_trial_result(None, told, {"rung": rung, "score": score})
+    return asha
+
+
+def _callback(work: Work, gpus: float) -> Any:
     from ray import tune
 
     class Listener(tune.Callback):
         """Hears in the driver what workers report."""
 
-        def __init__(self, board: Board) -> None:
-            self.board, self.over = board, set[str]()
+        def __init__(self, work: Work) -> None:
+            self.work, self.over = work, set[str]()
             self.looked = self.placed = time.monotonic()
 
         def __getstate__(self) -> dict[str, Any]:
-            """Nothing: Tune pickles its callbacks for a restore that never comes; a board cannot be."""
+            """Nothing: Tune pickles its callbacks for a restore that never comes; work cannot be."""
             return {}
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
             id = trial.config["id"]
             if result.get("started"):
-                self.board.started(id)
+                self.work.started(id)
             for row in result.get("rows") or ():
-                self.board.row(id, row)
+                self.work.row(id, row)
             if outcome := result.get("outcome"):
                 self.over.add(id)
-                self.board.ended(id, outcome)
+                self.work.ended(id, outcome)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            """Ended without an outcome: a search's trial that was stopped early."""
+            """Ended without an outcome: stopped early."""
             if trial.config["id"] not in self.over:
-                self.board.ended(trial.config["id"], "stopped")
+                self.work.ended(trial.config["id"], "stopped")
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             text = ""
             with suppress(OSError):  # a full disk has no such file
                 text = Path(trial.error_file).read_text()
-            self.board.ended(trial.config["id"], "", _cause(text))
+            self.work.ended(trial.config["id"], "", cause_of(text))
 
         def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
             """Never wait for ever: a node may have gone that alone could place what is left."""
@@ -297,7 +283,7 @@ def _callback(board: Board, gpus: float) -> Any:
             if now - self.looked < _NO_PLACE / 10:
                 return
             self.looked = now
-            waiting = [self.board.trials[t.config["id"]] for t in trials if t.status == "PENDING"]
+            waiting = [self.work.trials[t.config["id"]] for t in trials if t.status == "PENDING"]
             if not waiting or any(t.status == "RUNNING" for t in trials):
                 self.placed = now
                 return
@@ -308,4 +294,4 @@ def _callback(board: Board, gpus: float) -> Any:
                 if now - self.placed > _NO_PLACE:
                     raise
 
-    return Listener(board)
+    return Listener(work)

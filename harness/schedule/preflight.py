@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import DfkdError, unknown
+from harness.files import saying, why
 
 #: resources of one node: ``{"CPU": 8.0, "GPU": 1.0}``
 Node = Mapping[str, float]
@@ -63,12 +64,10 @@ def writable(setting: str, path: Path) -> None:
         DfkdError: when they cannot.
     """
     probe = path / f".probe-{secrets.token_hex(4)}"
-    try:
+    with saying(f"{setting} {path} cannot be written"):
         path.mkdir(parents=True, exist_ok=True)
         probe.write_text("dfkd")
         probe.unlink()
-    except OSError as error:
-        raise DfkdError(f"{setting} {path} cannot be written: {error.strerror or error}") from error
 
 
 def reachable(address: str | None) -> None:
@@ -129,6 +128,18 @@ def gpu_here(gpus: float) -> None:
             raise DfkdError(f"--gpus-per-trial {gpus:g}: this machine has no GPU")
 
 
+def sites(
+    out: Path, teachers_dir: Path, data_root: Path | None = None, inception: Path | None = None
+) -> list[Site]:
+    """What every node must see of a run."""
+    read = (("--data-root", data_root), ("--inception-weights", inception))
+    return [
+        Site("--out", out, True),
+        Site("the teachers' folder", teachers_dir, True),
+        *(Site(setting, path, False) for setting, path in read if path and path.exists()),
+    ]
+
+
 @contextmanager
 def tokens(sites: Sequence[Site]) -> Iterator[str]:
     """Lay a token in every writable site; taken away at the end, with what the nodes answered."""
@@ -157,7 +168,7 @@ def seen_from_here(sites: Sequence[Site], token: str, reply: str) -> str | None:
             else:
                 probe.with_name(f"{probe.name}-{reply}").write_text(reply)
         except OSError as error:
-            return f"{setting} {path}: {error.strerror or error}"
+            return f"{setting} {path}: {why(error)}"
     return None
 
 
@@ -188,7 +199,7 @@ def _answered(path: Path, text: str) -> bool:
     return False
 
 
-def _import_path() -> list[str]:
+def import_path() -> list[str]:
     """What workers need beyond their own: folders of grids and plug-ins, not those of this Python."""
     own = tuple(sysconfig.get_path(n) for n in ("stdlib", "platstdlib", "purelib", "platlib", "scripts"))
     found = [os.path.abspath(p) for p in sys.path if not p.endswith(".zip")]

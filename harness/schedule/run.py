@@ -1,27 +1,31 @@
-"""Run what is missing, in this process or on Ray."""
+"""Run what is missing, in this process or on Ray: teachers first, then trials, and look again."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.errors import DfkdError
-from harness.schedule import preflight
-from harness.schedule.attempt import Errand, in_a_line
-from harness.schedule.board import Board, Engine, Summary
-from harness.schedule.on_ray import _fit, _Judged, _on_ray, _room
-from harness.schedule.passes import in_this_process, run_passes, search_here, wait_for_orphans
+from harness.schedule import on_ray, preflight
+from harness.schedule.attempt import Errand, attempt, ensure_teacher, in_a_line
+from harness.schedule.board import Board, Summary
+from harness.schedule.rungs import Climb
+from harness.schedule.work import Engine, Work
 
 if TYPE_CHECKING:
     from harness.config import Trial
-    from harness.grids.search import Search
     from harness.schedule.progress import Progress
     from harness.store.mlflow_tracker import Tracker
+
+#: a trial that a dying process held is taken by the next pass
+_PASSES = 5
+#: seconds in which the workers of a killed driver let go of their trials
+GRACE = 10.0
 
 
 def run_trials(
@@ -39,6 +43,7 @@ def run_trials(
     progress: Progress | None = None,
     run_trial: str = Errand.run_trial,
     have_teacher: str = Errand.have_teacher,
+    grace: float = GRACE,
 ) -> Summary:
     """Run the trials that have no outcome yet, their teachers first.
 
@@ -57,6 +62,7 @@ def run_trials(
         progress: told of every trial; None is silent.
         run_trial: ``module:function`` that runs a trial, imported by the workers.
         have_teacher: ``module:function`` that finds or trains a teacher.
+        grace: as `run` takes it.
 
     Returns:
         Where every trial stands now. Ctrl-C and SIGTERM end it early: `Summary.interrupted`.
@@ -66,77 +72,127 @@ def run_trials(
     """
     began = time.monotonic()
     preflight.arguments(workers, gpus_per_trial, address, retry)
-    out = Path(out).absolute()
     errand = Errand(
         out=out,
-        data_root=Path(data_root).absolute() if data_root else None,
-        teachers_dir=Path(teachers_dir or out / "teachers").absolute(),
-        device="cuda" if gpus_per_trial else "cpu",
-        inception=Path(inception).absolute() if inception else None,
+        teachers_dir=teachers_dir or Path(out) / "teachers",
+        data_root=data_root,
+        inception=inception,
+        gpus=gpus_per_trial,
         run_trial=run_trial,
         have_teacher=have_teacher,
     )
-    board, interrupted, cause = Board(trials, out, tracker, progress), False, ""
-    wait_for_orphans(board)  # a driver killed a moment ago: its trials are about to be free
-    todo = board.open(again=bool(retry))
-    if todo:
-        preflight.writable("--out", out)
-        preflight.writable("the teachers' folder", errand.teachers_dir)
-        preflight.reachable(address)
-        try:
-            if workers == 0:
-                with _sigterm_as_ctrl_c():
-                    run_passes(in_this_process(errand, gpus_per_trial), board, bool(retry))
-            else:
-                with _on_ray(errand, workers, gpus_per_trial, address, todo) as engine, _sigterm_as_ctrl_c():
-                    run_passes(engine, board, bool(retry))
-        except KeyboardInterrupt:
-            interrupted, cause = True, "interrupted by Ctrl-C or SIGTERM"
-        except Exception as error:
-            cause = in_a_line(error)
-            raise
-        finally:
-            board.close(cause)  # after Ray: no worker writes any more
+    board = Board(trials, errand.out, tracker, progress, again=bool(retry))
+    interrupted = run(board, errand, workers, address, grace)
     return board.summary(time.monotonic() - began, interrupted)
 
 
-def run_search(
-    search: Search, errand: Errand, workers: int | None, gpus_per_trial: float, address: str | None
-) -> bool:
-    """Run the trials that a search asks for, its teacher first; arguments as `run_trials` takes them.
+def run(work: Work, errand: Errand, workers: int | None, address: str | None, grace: float = GRACE) -> bool:
+    """Do what is open of the work; where nothing is, nothing is loaded or written.
+
+    Args:
+        work: which trials, and who hears of them; closed here.
+        errand: what every worker is told.
+        workers: as `run_trials` takes it.
+        address: as `run_trials` takes it.
+        grace: seconds to wait for trials that the workers of a killed driver still hold.
 
     Returns:
         Whether Ctrl-C or SIGTERM ended it early.
 
     Raises:
-        DfkdError: for what can never work, or a teacher that cannot be had.
+        DfkdError: for what can never work, before anything starts.
     """
-    cause, one = "", [search.goal.start]
+    _wait_for_orphans(work, grace)
+    todo, cause = work.open(), ""
+    if not todo:
+        return False
+    preflight.writable("--out", errand.out)
+    preflight.writable("the teachers' folder", errand.teachers_dir)
     preflight.reachable(address)
-
-    def have_teacher(engine: Engine) -> None:
-        if reasons := engine.teachers(search, one):
-            raise DfkdError(f"no teacher: {reasons[0]}")
-
     try:
-        if workers == 0:
-            engine = in_this_process(errand, gpus_per_trial)
-            with _sigterm_as_ctrl_c():
-                have_teacher(engine)
-                search_here(search, errand)
-        else:
-            with _on_ray(errand, workers, gpus_per_trial, address, one) as engine, _sigterm_as_ctrl_c():
-                have_teacher(engine)
-                room = _room(one, gpus_per_trial)
-                _fit(errand, gpus_per_trial, min(workers or room, room), search, [], _Judged(search))
+        made = nullcontext(_here(errand)) if workers == 0 else on_ray.engine(errand, workers, address, todo)
+        with made as engine, _sigterm_as_ctrl_c():
+            for _ in range(_PASSES):
+                if not (todo := work.take()):
+                    break
+                if taught := _taught(engine, work, todo):
+                    engine.trials(work, taught)
+                _wait_for_orphans(work, grace)
     except KeyboardInterrupt:
         cause = "interrupted by Ctrl-C or SIGTERM"
+        return True
     except Exception as error:
         cause = in_a_line(error)
         raise
     finally:
-        search.close(cause)
-    return bool(cause)
+        work.close(cause)  # after Ray: no worker writes any more
+    return False
+
+
+def _taught(engine: Engine, work: Work, todo: Sequence[Trial]) -> list[Trial]:
+    """Those of the trials that have a teacher now; the work hears of the others."""
+    users: dict[tuple[object, ...], list[Trial]] = {}
+    for t in todo:
+        users.setdefault((t.task, t.teacher, t.recipe, t.teacher_seed, t.teacher_digest), []).append(t)
+    groups = list(users.values())
+    failed = engine.teachers(work, [group[0] for group in groups])
+    for i, reason in failed.items():
+        for trial in groups[i]:
+            work.untaught(trial, reason)
+    return [trial for i, group in enumerate(groups) if i not in failed for trial in group]
+
+
+def _wait_for_orphans(work: Work, grace: float) -> None:
+    """The workers of a killed driver hold their trials a moment longer; those of a living one stay."""
+    deadline = time.monotonic() + grace
+    while time.monotonic() < deadline:
+        statuses = {run.status() for id, run in work.runs.items() if id not in work.tried}
+        if "running" not in statuses or statuses & {"missing", "partial"}:
+            return
+        time.sleep(0.2)
+
+
+class _Stop(BaseException):
+    """Ends a trial from within, as Tune does: no failure, so no ``except Exception`` may take it for one."""
+
+
+def _here(errand: Errand) -> Engine:
+    """The engine of ``--workers 0``: one trial after the other, without Ray.
+
+    Raises:
+        DfkdError: when a GPU is wanted and there is none.
+    """
+    preflight.gpu_here(errand.gpus)
+
+    def teachers(work: Work, todo: Sequence[Trial]) -> dict[int, str]:
+        failed = {}
+        for i, trial in enumerate(todo):
+            try:
+                if line := ensure_teacher(errand, trial):
+                    work.say(line)
+            except Exception as error:  # noqa: BLE001 - recorded with each of its trials
+                failed[i] = in_a_line(error)
+        return failed
+
+    def trials(work: Work, todo: Sequence[Trial]) -> None:
+        while trial := work.next():
+            climb, outcome, cause = Climb(work.rungs.eta, work.rungs.by), "", ""
+
+            def point(row: Mapping[str, Any], id: str = trial.id, climb: Climb = climb) -> None:
+                work.row(id, row)
+                judged = climb(row)
+                if judged and work.rungs.stops(id, int(judged["rung"]), judged["score"]):
+                    raise _Stop
+
+            try:
+                outcome = attempt(errand, work.runs[trial.id], partial(work.started, trial.id), point)
+            except _Stop:
+                outcome = "stopped"
+            except Exception as error:  # noqa: BLE001 - the machine's, recorded: the others go on
+                cause = in_a_line(error)
+            work.ended(trial.id, outcome, cause)
+
+    return Engine(teachers, trials)
 
 
 @contextmanager

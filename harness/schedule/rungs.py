@@ -29,13 +29,14 @@ class Rungs:
 
     Attributes:
         eta: 0 for no rung at all.
+        by: what decides.
         points: of a whole trial.
         scores: rung -> trial id -> score.
     """
 
-    def __init__(self, eta: int) -> None:
+    def __init__(self, eta: int, by: By = "val_top1") -> None:
         """Empty rungs."""
-        self.eta, self.points = eta, points_for(eta)
+        self.eta, self.by, self.points = eta, by, points_for(eta)
         self.scores: dict[int, dict[str, float]] = {1: {}, eta: {}} if eta else {}
 
     def reached(self, point: float) -> int | None:
@@ -72,7 +73,7 @@ class Climb:
 
     def __init__(self, eta: int, by: By) -> None:
         """At the foot."""
-        self._rungs, self._by, self._at = Rungs(eta), by, 0
+        self._rungs, self._at = Rungs(eta, by), 0
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, float]:
         """``rung`` and ``score`` where the row is the first at a higher rung, else nothing."""
@@ -80,4 +81,4 @@ class Climb:
         if rung is None or rung <= self._at:
             return {}
         self._at = rung
-        return {"rung": rung, "score": score(self._by, row)}
+        return {"rung": rung, "score": score(self._rungs.by, row)}

@@ -11,11 +11,12 @@ import torch
 from harness import registry
 from harness.compute import Compute, pick_device
 from harness.config import Trial, seed_for
-from harness.errors import Skipped
+from harness.errors import DfkdError, Skipped
 from harness.interface import Clock, Images, Method, Problem, Reference
 from harness.nets.base import Net
 from harness.nets.catalog import build as build_net
 from harness.nets.catalog import spec
+from harness.store import cards
 from harness.store.cards import Card
 from harness.tasks.images import Loader, TaskData, load
 from harness.trials import diagnose, teachers
@@ -90,3 +91,28 @@ def build(
         compute.prepare(name, part)
     torch.manual_seed(seed_for(trial.seed, "train"))
     return Job(trial, method, found, card, diagnose.before(cls, hp, found.task, *specs))
+
+
+def have_teacher(trial: Trial, *, data_root: Path | None, teachers_dir: Path, device: str = "cpu") -> str:
+    """Find the trial's teacher or train it, and check its accuracy once on this machine.
+
+    Returns:
+        A line about it, empty when it was there.
+
+    Raises:
+        DfkdError: for an imported teacher that is not there, missing data, or a wrong accuracy.
+    """
+    card, told = cards.find(teachers_dir, trial), ""
+    if card is None and trial.teacher_digest:
+        raise DfkdError(
+            f"no imported teacher {trial.teacher_digest[:12]} for {trial.teacher} on {trial.task} in "
+            f"{teachers_dir}; `dfkd teachers list` shows what is there"
+        )
+    if card is None:
+        card = teachers.train(
+            teachers_dir, trial.task, trial.teacher, trial.recipe, trial.teacher_seed,
+            data_root=data_root, device=device, threads=trial.cpus,
+        )  # fmt: skip
+        told = f"top1 {card.top1:.2f}, trained in {card.seconds:.0f} s"
+    teachers.verify(teachers_dir, card, load(trial.task, data_root), device)
+    return told

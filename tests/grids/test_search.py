@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import random
@@ -25,7 +24,7 @@ from harness.errors import DfkdError
 from harness.grids import chosen, draws, expand
 from harness.grids import load as grids_load
 from harness.grids.draws import Axis
-from harness.grids.goal import Goal
+from harness.grids.goal import Goal, Tried
 from harness.grids.search import Search, run_search
 from harness.metrics.accuracy import val
 from harness.metrics.base import Evidence
@@ -72,12 +71,16 @@ def go(what: Goal, out: Path, trials: int = 8, **options: Any) -> Search:
     return run_search(what, out, trials, run_trial=HERE, have_teacher=TEACHER, **options)[0]
 
 
+def best_of(search: Search) -> Tried | None:
+    return search.goal.best(search.tries())
+
+
 def told(search: Search) -> list[str]:
     return [each.ended for each in search.tries()]
 
 
 def files(search: Search) -> dict[str, bytes]:
-    return {f.name: f.read_bytes() for f in search.folder.iterdir() if f.suffix in (".json", ".csv", ".py")}
+    return {f.name: f.read_bytes() for f in search.folder.iterdir() if f.suffix in (".json", ".py")}
 
 
 # --- draws --------------------------------------------------------------------------------------
@@ -199,7 +202,7 @@ def test_a_search_tries_so_many_settings_and_chooses_the_best_that_went_to_its_e
         assert each.val_top1 == top1(each.values["lr_s"], each.point / 9)
         assert each.point == 9 if each.ended == "done" else each.point in (1, 3)
         assert calls(TrialDir(search.folder, search.trials[each.id])) == 1
-    best = search.best()
+    best = best_of(search)
     assert best and best.val_top1 == max(each.val_top1 for each in tries if each.ended == "done")
     # whoever was stopped would not have been chosen: the curves of this problem do not cross
     assert all(top1(e.values["lr_s"], 1.0) <= best.val_top1 for e in tries)
@@ -209,14 +212,12 @@ def test_without_rungs_every_trial_goes_to_its_end(tmp_path: Path) -> None:
     assert told(go(goal(eta=0), tmp_path, 5)) == ["done"] * 5
 
 
-def test_what_decides_is_asked_for(tmp_path: Path) -> None:
-    search = go(goal(eta=0), tmp_path, 3)
-    values = [(3.0, 50.0), (1.0, 40.0), (2.0, 50.0)]
-    for each, (nll, right) in zip(search.tries(), values, strict=True):
-        search._settled[each.id] = dataclasses.replace(each, val_nll=nll, val_top1=right)
-    assert search.best().number == 2  # type: ignore[union-attr]  # equal val_top1: the less val_nll
-    search.goal = goal(eta=0, by="val_nll")
-    assert search.best().number == 1  # type: ignore[union-attr]
+def test_what_decides_is_asked_for() -> None:
+    seen = [("done", 3.0, 50.0), ("done", 1.0, 40.0), ("done", 2.0, 50.0), ("stopped", 0.0, 90.0)]
+    tries = [Tried(n, str(n), {}, ended, 9, nll, right) for n, (ended, nll, right) in enumerate(seen)]
+    assert goal().best(tries) == tries[2]  # equal val_top1: the less val_nll
+    assert goal(by="val_nll").best(tries) == tries[1]
+    assert goal().best(tries[3:]) is None
 
 
 def test_the_record(tmp_path: Path) -> None:
@@ -232,18 +233,18 @@ def test_the_record(tmp_path: Path) -> None:
         }
     )
     assert found["stopped_early"] == told(search).count("stopped")
-    best = search.best()
+    best = best_of(search)
     assert best and found["chosen"]["trial"] == best.id and found["chosen"]["settings"] == best.values
-    rows = list(csv.DictReader((search.folder / "trials.csv").open()))
+    rows = found["trials"]
     assert [row["trial"] for row in rows] == list(search.trials)
     assert [row["ended"] for row in rows] == told(search)
-    assert [float(row["lr_s"]) for row in rows] == [each.values["lr_s"] for each in search.tries()]
-    assert {row["budget_percent"] for row in rows} <= {"11.1", "33.3", "100.0"}
+    assert [row["settings"]["lr_s"] for row in rows] == [each.values["lr_s"] for each in search.tries()]
+    assert {row["budget_percent"] for row in rows} <= {11.1, 33.3, 100.0}
 
 
 def test_the_choice_is_a_grid_beside_what_was_before_on_other_seeds(tmp_path: Path) -> None:
     search = go(goal(), tmp_path, 8)
-    best = search.best()
+    best = best_of(search)
     assert best and best.number
     grid = grids_load.load(search.folder / "chosen.py")
     trials = expand.trials_of(grid)
@@ -254,7 +255,7 @@ def test_the_choice_is_a_grid_beside_what_was_before_on_other_seeds(tmp_path: Pa
     assert of["dfad"].model_copy(update={"seed": 100}).id == best.id  # nothing else is another
     assert "8 trials" in grid.note and "validation" in grid.note
     pasted: dict[str, Any] = {}
-    exec(f"found = dict({chosen.block(search, best)})", pasted)
+    exec(f"found = dict({chosen.block(search.goal, search.tries(), best)})", pasted)
     cls = registry.methods.get("dfad")
     assert resolve("dfad", cls.HP, cls.PRESETS, pasted["found"]["settings"]["dfad"]) == of["dfad"].settings
 
@@ -297,7 +298,7 @@ def test_a_failure_counts_and_is_never_chosen(tmp_path: Path) -> None:
     assert bad and all(e.ended == "failed" and e.val_top1 is None for e in bad)
     assert all("loss of 'G' is not finite" in e.reason for e in bad)
     assert search.complete() and json.loads((search.folder / "search.json").read_text())["trials_used"] == 8
-    assert search.best() not in bad
+    assert best_of(search) not in bad
     assert lines.pop(0) == "teacher lenet5_bn on digits: top1 99.00, trained in 1 s"
     # 90 - 20 log10(0.1 / 0.03) = 79.542
     assert len(lines) == 8 and lines[0].startswith("[1/8] done    trial 0  val_top1 79.542  (about ")
@@ -462,7 +463,7 @@ def test_a_choice_is_the_same_whatever_the_test_labels_are(
     def trials(out: Path) -> bytes:
         search, _ = run_search(what, out, 3, workers=0, teachers_dir=home, have_teacher=TEACHER)
         assert search.complete()
-        return (search.folder / "trials.csv").read_bytes()
+        return (search.folder / "search.json").read_bytes()
 
     load = images.load
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from harness.config import Trial
 from harness.errors import DfkdError, Diverged, Skipped
-from harness.schedule.attempt import Errand
 from harness.store.directory import TrialDir
 from tests.build import trial
 
@@ -83,10 +82,10 @@ def run_trial(
     return result
 
 
-def have_teacher(errand: Errand, trial: Trial) -> str:
+def have_teacher(trial: Trial, *, data_root: Path | None, teachers_dir: Path, device: str) -> str:
     """One line in ``<teachers_dir>/trained.txt`` for each job; a net called lenet5 has no teacher."""
     if trial.teacher == "lenet5":
         raise DfkdError("teacher lenet5 on digits: accuracy 10.00 is not the recorded 99.00")
-    with (errand.teachers_dir / "trained.txt").open("a") as file:
+    with (teachers_dir / "trained.txt").open("a") as file:
         file.write(f"{trial.teacher} {os.getpid()}\n")
     return "top1 99.00, trained in 1 s"

@@ -21,7 +21,7 @@ from harness.schedule import preflight
 from harness.schedule.attempt import blame
 from harness.schedule.board import Summary
 from harness.schedule.on_ray import connected
-from harness.schedule.preflight import Site, _import_path
+from harness.schedule.preflight import Site, import_path
 from harness.schedule.progress import Progress, duration
 from harness.schedule.run import run_trials
 from harness.store.directory import TrialDir
@@ -203,14 +203,11 @@ def test_a_trial_that_a_dying_worker_still_holds_is_waited_for(tmp_path: Path) -
         other.kill()
 
 
-def test_a_trial_that_somebody_holds_is_reported_and_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("harness.schedule.passes._GRACE", 0.3)
+def test_a_trial_that_somebody_holds_is_reported_and_left_alone(tmp_path: Path) -> None:
     trials = [make(0), make(1)]
     other = holder(TrialDir(tmp_path, trials[0]), 60)
     try:
-        summary = go(trials, tmp_path)
+        summary = go(trials, tmp_path, grace=0.3)
     finally:
         other.kill()
         other.wait()
@@ -349,8 +346,8 @@ def test_workers_get_the_drivers_folders_but_not_its_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert _import_path()[0] == str(tmp_path)
-    assert os.path.dirname(os.__file__) not in _import_path()
+    assert import_path()[0] == str(tmp_path)
+    assert os.path.dirname(os.__file__) not in import_path()
 
 
 # --- progress -----------------------------------------------------------------------------------
@@ -492,10 +489,10 @@ def test_a_thousand_trials_leave_the_driver_small(tmp_path: Path) -> None:
 TWO_NODES = """
 import sys, threading, time
 from pathlib import Path
-from harness import schedule
-from harness.rundir import TrialDir
+from harness.schedule.run import run_trials
+from harness.store.directory import TrialDir
 from ray.cluster_utils import Cluster
-from tests.noop_trial import HERE, TEACHER, calls, make
+from tests.schedule.noop_trial import HERE, TEACHER, calls, make
 
 out = Path(sys.argv[1])
 memory = {"object_store_memory": 100 * 2**20}
@@ -516,7 +513,7 @@ def remove():
                 return
 
 threading.Thread(target=remove, daemon=True).start()
-summary = schedule.run_trials(trials, out, address=cluster.address, run_trial=HERE, have_teacher=TEACHER)
+summary = run_trials(trials, out, address=cluster.address, run_trial=HERE, have_teacher=TEACHER)
 print(summary)
 for trial in lost:
     run = TrialDir(out, trial)
