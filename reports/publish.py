@@ -68,7 +68,7 @@ def _check(folder: Path, trials: Sequence[Trial], done: set[str]) -> None:
         raise DfkdError(f"task {local} is a folder of this machine: nobody else could read what is published")
     if is_one(folder):
         old = Archive(folder)
-        if lost := {t.id for t in old.trials if old.status(t) == "done"} - done:
+        if lost := {t.id for t in old.done} - done:
             raise DfkdError(
                 f"--to {folder}: {len(lost)} of the finished trials that are published there would be lost: "
                 "remove the folder, or name another"
@@ -86,7 +86,7 @@ def _replaced(folder: Path, data: bytes) -> dict[str, Path]:
         new.mkdir(parents=True)
         (new / NAME).write_bytes(data)
         kept = Archive(new)
-        found = Results(kept.grid, kept.trials, kept, new, None, kept.command)
+        found = Results(kept.grid, kept.trials, kept.store, new, kept.stale, kept.command)
         (new / "trials.csv").write_text(found.frame.to_csv(index=False, lineterminator="\n"))
         written = {"trials": new / "trials.csv"} | found.report(("md", "csv"), new)
         made = [path.relative_to(new) for path in sorted(new.rglob("*")) if path.is_file()]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import DfkdError
 from harness.store.directory import Store
-from harness.store.published import Archive
 from reports.numbers import contrasts, published
 from reports.tables import findings
 
@@ -40,27 +39,24 @@ class Results:
     """What is known of a grid's trials; each table is read once.
 
     Attributes:
-        teachers_dir: with today's teachers, against which results go stale; None for published results,
-            which say what they were made with.
+        stale: why a result no longer stands, or "": `harness.store.stale.Staleness` by today's teachers, or
+            what published results say of themselves.
         command: what runs them, told on top of the report where it is known.
     """
 
     grid: Grid
     trials: Sequence[Trial]
-    source: Store | MLflow | Archive
+    source: Store | MLflow
     out: Path
-    teachers_dir: Path | None
+    stale: Callable[[Trial, Mapping[str, Any]], str]
     command: str = ""
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """`harness.store.frame.frame`, results that went stale marked."""
         from harness.store.frame import frame
-        from harness.store.stale import Staleness
 
-        now = Staleness(self.teachers_dir or self.out / "teachers")
-        stale = self.source.stale if isinstance(self.source, Archive) else now
-        return frame(self.trials, self.source, stale, self.grid.metrics)
+        return frame(self.trials, self.source, self.stale, self.grid.metrics)
 
     @cached_property
     def curves(self) -> pd.DataFrame:

@@ -55,6 +55,7 @@ def run(
     from harness.store.directory import Store
     from harness.store.mlflow_tracker import Tracker
     from harness.store.published import check_versions
+    from harness.store.stale import Staleness
     from reports.report import Results, index
 
     distinct(chosen)
@@ -79,7 +80,7 @@ def run(
         if tracker:
             tracker.complete(each.trials)
         _tell_unmeasured(each, out)
-        found = Results(each.grid, each.trials, Store(out), out, teachers)
+        found = Results(each.grid, each.trials, Store(out), out, Staleness(teachers))
         print(found.text())
         files = found.report()
         print(f"report: {files['html']}")

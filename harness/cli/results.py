@@ -82,14 +82,16 @@ def report(
 def _results(chosen: Chosen, out: Path, teachers: Path | None, origin: str, uri: str | None) -> Results:
     """Of the folder that was named where results are published there, else of OUT or MLflow."""
     from harness.errors import DfkdError
+    from harness.store.stale import Staleness
     from reports.report import Results, source
 
     if chosen.archive and origin != "store":
         raise DfkdError(f"--from {origin}: published results are read from {chosen.archive.folder} alone")
     if chosen.archive:
-        return Results(chosen.grid, chosen.trials, chosen.archive, out, None, chosen.command)
+        archive = chosen.archive
+        return Results(chosen.grid, chosen.trials, archive.store, out, archive.stale, chosen.command)
     where = source(out, origin, uri, chosen.grid.name)
-    return Results(chosen.grid, chosen.trials, where, out, teachers or out / "teachers")
+    return Results(chosen.grid, chosen.trials, where, out, Staleness(teachers or out / "teachers"))
 
 
 @on_grid()

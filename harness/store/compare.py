@@ -1,20 +1,22 @@
 """What changed between two runs, versions or machines, trial by trial; `reports.page.changes` lays it out.
 
-Works on records of `harness.store.records`: trials of two folders, or rows of two reports. Two trials of one
-id declare the same; where they also ran on the same type of machine with the same kernels, files, versions
-and threads, every number but times and memory is promised to have the same bits (`PROMISE`), whatever the commit:
-what changes a number raises a version, which changes the id. A result from before kernels were recorded
-is promised the same numbers but for the rounding of the last digits.
+Works on records of `harness.store.records`. Two trials of one id declare the same; where they also ran on the
+same type of machine with the same kernels, files, versions and threads, every number but times and memory is
+promised to have the same bits (`PROMISE`), whatever the commit: what changes a number raises a version, which
+changes the id. A result from before kernels were recorded is promised the same numbers but for the rounding
+of the last digits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
-Record = Mapping[str, Any]
+from harness.store.records import Record
+
 #: name -> what it is in A and in B
 Change = dict[str, tuple[Any, Any]]
 
@@ -52,8 +54,8 @@ class Pair:
         metrics: numbers of the last point that differ; ``compared``, how many were compared.
         extra: numbers that one side alone has.
         curve: where the curves part, "" where they are equal or unknown, or other numbers differ already.
-        resolution: half-width, in points, of the 95 % interval of a difference of two accuracies measured on
-            so many images: below it the test set cannot tell them apart; NaN where their number is unknown.
+        resolution: half-width of the 95 % interval of a difference of two such accuracies, in points (see
+            `resolution`): below it the test set cannot tell them apart; NaN where the images are not known.
     """
 
     a: Record
@@ -70,11 +72,11 @@ class Pair:
     @property
     def done(self) -> bool:
         """Whether both have numbers."""
-        return self.a["status"] == self.b["status"] == "done"
+        return self.a.status == self.b.status == "done"
 
     @property
     def equal(self) -> bool:
-        """Whether every number that both have is the same, to the last bit or to the last digit printed."""
+        """Whether every number that both have is the same, to the last bit."""
         return self.done and not self.metrics and not self.curve
 
     @property
@@ -90,7 +92,7 @@ class Pair:
         return self._known(_KERNELS)
 
     def _known(self, *names: str) -> bool:
-        return all(s["provenance"].get(name) not in (None, "") for s in (self.a, self.b) for name in names)
+        return all(s.provenance.get(name) not in (None, "") for s in (self.a, self.b) for name in names)
 
     @property
     def rounded(self) -> bool:
@@ -108,7 +110,7 @@ class Pair:
         """Top-1 of B minus that of A, in points; NaN where one has none."""
         if not self.done:
             return math.nan
-        return float(self.b["metrics"].get("top1", math.nan)) - float(self.a["metrics"].get("top1", math.nan))
+        return self.b.metrics.get("top1", math.nan) - self.a.metrics.get("top1", math.nan)
 
     @property
     def verdict(self) -> str:
@@ -140,96 +142,86 @@ class Comparison:
         return [pair for pair in self.pairs if pair.broken]
 
 
-def compare(a: Sequence[Record], b: Sequence[Record], wanted: Iterable[Record] | None = None) -> Comparison:
+def compare(a: Sequence[Record], b: Sequence[Record], ids: Collection[str] | None = None) -> Comparison:
     """Find the counterparts and compare them.
 
     Args:
         a: records of one side.
         b: of the other. Two lone trials are counterparts whatever they are.
-        wanted: ids and names to keep (a grid's trials, as records); None keeps all.
+        ids: only these trials, those of one side alone and the pairs that have one of them; None keeps all.
     """
-    if wanted is not None:
-        keep = list(wanted)
-        ids = {w["id"] for w in keep}
-        names = {_key(w, _KEYS[0]) for w in keep}
-        a, b = ([r for r in side if r["id"] in ids or _key(r, _KEYS[0]) in names] for side in (a, b))
-    lone = len(a) == len(b) == 1 and a[0]["curve"] is not None and wanted is None
-    found, left_a, left_b = _matched(a, b, ("id",), "id")
-    for key in (*_KEYS, ()) if lone else _KEYS:
-        more, left_a, left_b = _matched(left_a, left_b, key, "name")
+    keys = (*_KEYS, ()) if len(a) == len(b) == 1 else _KEYS
+    found, left_a, left_b = _matched(a, b, ("id",))
+    for key in keys:
+        more, left_a, left_b = _matched(left_a, left_b, key)
         found += more
-    found = [pair for pair in found if _ran(pair.a) or _ran(pair.b)]
+    found = [pair for pair in found if _tells(ids, pair.a, pair.b)]
     found.sort(key=lambda pair: _order(pair.a))
     return Comparison(
         found,
-        [(r, _why(r, b, "B")) for r in sorted(left_a, key=_order) if _ran(r)],
-        [(r, _why(r, a, "A")) for r in sorted(left_b, key=_order) if _ran(r)],
+        [(r, _why(r, b, "B")) for r in sorted(left_a, key=_order) if _tells(ids, r)],
+        [(r, _why(r, a, "A")) for r in sorted(left_b, key=_order) if _tells(ids, r)],
     )
 
 
-def _ran(record: Record) -> bool:
-    """Whether there is anything to tell of a trial: one that is only declared is as good as not there."""
-    return bool(record["status"] != "missing" or record["reason"])
+def _tells(ids: Collection[str] | None, *records: Record) -> bool:
+    """Whether one is asked for, and one was run: what is only declared is as good as not there."""
+    asked = ids is None or any(r.id in ids for r in records)
+    return asked and any(r.status != "missing" or r.reason for r in records)
 
 
 def _key(record: Record, names: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(record[name] for name in names)
+    return tuple(getattr(record, name) for name in names)
 
 
-def _order(record: Record) -> tuple[Any, ...]:
-    names = ("task", "teacher", "student", "row", "method")
-    return (*_key(record, names), record["teacher_seed"] or 0, record["seed"] or 0, record["id"])
+_order = attrgetter("task", "teacher", "student", "row", "method", "teacher_seed", "seed", "id")
 
 
 def _matched(
-    a: Sequence[Record], b: Sequence[Record], key: Sequence[str], by: str
+    a: Sequence[Record], b: Sequence[Record], key: Sequence[str]
 ) -> tuple[list[Pair], list[Record], list[Record]]:
     """Pairs of equal key, those first that differ least; and what is left over on either side."""
     there: dict[tuple[Any, ...], list[int]] = {}
     for j, record in enumerate(b):
         there.setdefault(_key(record, key), []).append(j)
     tried = []
-    for i, record in enumerate(a):
-        for j in there.get(_key(record, key), ()):
-            changes = len(_declared(record, b[j])) + len(_changes(record["provenance"], b[j]["provenance"]))
-            tried.append((changes, record["id"], b[j]["id"], i, j))
+    for i, one in enumerate(a):
+        for j in there.get(_key(one, key), ()):
+            other = b[j]
+            changes = len(_changes(one.declared, other.declared)) + len(
+                _changes(one.provenance, other.provenance)
+            )
+            tried.append((changes, one.id, other.id, i, j))
     used_a, used_b, pairs = set[int](), set[int](), []
     for *_, i, j in sorted(tried):
         if i not in used_a and j not in used_b:
             used_a.add(i)
             used_b.add(j)
-            pairs.append(_pair(a[i], b[j], by))
+            pairs.append(pair(a[i], b[j]))
     left_a = [record for i, record in enumerate(a) if i not in used_a]
     return pairs, left_a, [record for j, record in enumerate(b) if j not in used_b]
 
 
-def _pair(a: Record, b: Record, by: str) -> Pair:
-    done = a["status"] == b["status"] == "done"
-    digits = min((r["digits"] for r in (a, b) if r["digits"]), default=None)
-    ours, theirs = ({**r["metrics"], **r["spend"]} if done else {} for r in (a, b))
+def pair(a: Record, b: Record) -> Pair:
+    """Two trials held against each other."""
+    done = a.status == b.status == "done"
+    ours, theirs = ({**r.metrics, **r.spend} if done else {} for r in (a, b))
     both = [name for name in ours if name in theirs]
-    metrics = {k: (ours[k], theirs[k]) for k in both if not _same(ours[k], theirs[k], digits)}
-    pair = Pair(
+    found = Pair(
         a,
         b,
-        by,
-        declared=_declared(a, b),
-        provenance=_changes(a["provenance"], b["provenance"]) if done else {},
-        metrics=metrics,
+        by="id" if a.id == b.id else "name",
+        declared=_changes(a.declared, b.declared),
+        provenance=_changes(a.provenance, b.provenance) if done else {},
+        metrics={k: (ours[k], theirs[k]) for k in both if not _same(ours[k], theirs[k])},
         compared=len(both),
         extra=tuple(sorted(set(ours) ^ set(theirs))),
         curve="",
         resolution=resolution(a, b),
     )
-    if by == "id" and (pair.equal or pair.rounded):
-        return replace(pair, curve=_parting(a, b))
-    return pair
-
-
-def _same(a: float, b: float, digits: int | None) -> bool:
-    if digits is not None:
-        return f"{a:.{digits}g}" == f"{b:.{digits}g}"
-    return a == b or (math.isnan(a) and math.isnan(b))
+    if found.by == "id" and (found.equal or found.rounded):
+        return replace(found, curve=_parting(a, b))
+    return found
 
 
 def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Change:
@@ -238,36 +230,27 @@ def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Change:
     return {k: (a.get(k), b.get(k)) for k in names if a.get(k) != b.get(k)}
 
 
-def _declared(a: Record, b: Record) -> Change:
-    """What trials of different ids declare differently; where a table tells less, what both tell."""
-    ours, theirs = a["declared"], b["declared"]
-    if not (a["whole"] and b["whole"]):
-        both = {k for k in (*ours, *theirs) if k.startswith("settings.") or (k in ours and k in theirs)}
-        ours, theirs = ({k: v for k, v in side.items() if k in both} for side in (ours, theirs))
-    return _changes(ours, theirs)
-
-
 def _parting(a: Record, b: Record) -> str:
     """Where two curves of equal points part: the point, and a column that does."""
-    if a["curve"] is None or b["curve"] is None or a["points"] != b["points"]:
+    if a.points != b.points:
         return ""
-    ours, theirs = a["curve"](), b["curve"]()
+    ours, theirs = a.curve(), b.curve()
     for one, two in zip(ours, theirs, strict=False):
         for name in dict.fromkeys([*one, *two]):
-            if name not in _TIMES and not _equal(one.get(name), two.get(name)):
+            if name not in _TIMES and not _same(one.get(name), two.get(name)):
                 return f"curves part at point {one.get('point')} in {name}"
     return "" if len(ours) == len(theirs) else f"curves have {len(ours)} and {len(theirs)} points"
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _same(a: Any, b: Any) -> bool:
     return a == b or (a != a and b != b)
 
 
 def resolution(a: Record, b: Record) -> float:
     """Of a difference of two accuracies on N images each: 1.96 sqrt((p(1-p) + q(1-q)) / N), in points."""
-    images = {r["images"] for r in (a, b)} - {None}
-    tops = [r["metrics"].get("top1") for r in (a, b)]
-    if not images or None in tops:
+    images = [r.images for r in (a, b) if r.images]
+    tops = [r.metrics["top1"] for r in (a, b) if "top1" in r.metrics]
+    if not images or len(tops) < 2:
         return math.nan
     return _Z * 100.0 * math.sqrt(sum(p / 100 * (1 - p / 100) for p in tops) / min(images))
 
@@ -277,19 +260,12 @@ def _why(record: Record, others: Sequence[Record], name: str) -> str:
     told = ""
     for names, text in _LEVELS:
         if not any(_key(o, names) == _key(record, names) for o in others):
-            told = f"{name} has {text.format(**record)}"
+            told = f"{name} has {text.format(**vars(record))}"
             break
-    if not told and record["seed"] is None:
-        told = f"{name} has another row of that name"
-    elif not told and any(_key(o, _KEYS[0]) == _key(record, _KEYS[0]) for o in others):
+    if not told and any(_key(o, _KEYS[0]) == _key(record, _KEYS[0]) for o in others):
         told = f"that of {name} was closer to another"
     elif not told:
-        seeds = {o["seed"] for o in others if _key(o, _LEVELS[2][0]) == _key(record, _LEVELS[2][0])}
+        seeds = {o.seed for o in others if _key(o, _LEVELS[2][0]) == _key(record, _LEVELS[2][0])}
         listed = ", ".join(map(str, sorted(seeds)))
         told = f"{name} has that row with seed{'s' if len(seeds) > 1 else ''} {listed}"
-    return told + ("" if record["status"] == "done" else f"; {stands(record)}")
-
-
-def stands(record: Record) -> str:
-    """``failed: loss of 'G' is not finite``, or the status alone."""
-    return record["status"] + (f": {record['reason']}" if record["reason"] else "")
+    return told + ("" if record.status == "done" else f"; {record.stands}")

@@ -4,47 +4,49 @@
 training, teachers or data: ``grid.json`` (`harness.config.Grid`, the command, which results were stale),
 ``trials.jsonl`` (a `harness.config.Trial` a line, in the grid's order, with the row's label) and, per trial,
 its files or why there are none. Beside it lie ``trials.csv`` (what `dfkd results --csv` prints) and the
-report. `harness.store.published` writes such a folder.
+report. `pack` makes the archive, `Archive` reads it: unpacked, it is a `harness.store.directory.Store`.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import zipfile
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-from harness.config import Grid, Trial
-from harness.errors import DfkdError
-from harness.files import read_bytes
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from harness.store.directory import Store, TrialDir
-    from harness.store.stale import Staleness
-
 import random
+import shutil
+import tempfile
+import weakref
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from harness.config import PROTOCOL, one_line
-from harness.files import load_arrays, read_rows
-from harness.store.directory import Status, narrow
+from harness.config import PROTOCOL, Grid, Trial, one_line
+from harness.errors import DfkdError
+from harness.files import read_bytes, saying
+from harness.store.directory import Kept, Store
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from harness.store.directory import TrialDir
+    from harness.store.stale import Staleness
+
 NAME = "trials.zip"
-#: files of a trial that may be kept, each as its directory had it
-OF_TRIAL = ("curve.jsonl", "predictions.npz", "samples.npz", "failure.json", "result.json")
+#: files of a trial's directory that a report is made of, as they are
+KEPT = ("result.json", "curve.jsonl", "predictions.npz")
+#: all that may be kept of a trial
+_OF_TRIAL = (*KEPT, "failure.json", "samples.npz")
+#: images of a label that are kept of a row's first seed; a strip of samples shows two
+PER_CLASS = 10
+#: states that stay: what runs or waits is not published as such
+_SETTLED = ("done", "failed", "skipped")
+#: the earliest time that a zip can state: the same trials, the same bytes
+_WHEN = (1980, 1, 1, 0, 0, 0)
 #: what a damaged file may make its readers raise
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -69,7 +71,7 @@ def below(path: Path) -> list[Path]:
 
 
 class Archive:
-    """A folder of published results as a source of frames, beside `harness.store.directory.Store` and MLflow.
+    """A folder of published results.
 
     Whatever is read raises `DfkdError` for a damaged file, and for one of another version of this package.
     """
@@ -99,60 +101,46 @@ class Archive:
                 self._checked(Trial, json.loads(row)) for row in self._needed("trials.jsonl").splitlines()
             ]
 
+    @property
+    def done(self) -> list[Trial]:
+        """Those that have a result."""
+        return [trial for trial in self.trials if f"{trial.id}/result.json" in self._zip.NameToInfo]
+
     def stale(self, trial: Trial, provenance: Mapping[str, Any]) -> str:
         """Why the result was stale when it was published, or ""; as `harness.store.stale.Staleness`."""
         return str(self._about.get("stale", {}).get(trial.id, ""))
 
-    def status(self, trial: Trial) -> Status:
-        """As the directory's was: done, failed or skipped; ``missing`` for what had not ended."""
-        if self.result(trial) is not None:
-            return "done"
-        kind = (self.failure(trial) or {}).get("kind")
-        return "skipped" if kind == "skip" else "failed" if kind == "method" else "missing"
-
-    def result(self, trial: Trial) -> dict[str, Any] | None:
-        """As `harness.store.directory.Kept.result`."""
-        found = self._json(f"{trial.id}/result.json")
-        if found is not None and not isinstance(found.get("metrics"), dict):
-            raise DfkdError(f"{self.file} cannot be read: the result of {trial.id} is damaged")
-        return found
-
-    def failure(self, trial: Trial) -> dict[str, Any] | None:
-        """As `harness.store.directory.Kept.failure`."""
-        return self._json(f"{trial.id}/failure.json")
-
-    def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """As `harness.store.directory.Store.curve`."""
-        return narrow(read_rows(self._read(f"{trial.id}/curve.jsonl") or b""), keys)
-
-    def samples(self, id: str) -> dict[str, np.ndarray] | None:
-        """Arrays of a trial's ``samples.npz`` as far as they are kept, or None."""
-        return self._arrays(f"{id}/samples.npz")
-
-    def predictions(self, id: str) -> dict[str, np.ndarray] | None:
-        """Arrays of a trial's ``predictions.npz``, or None."""
-        return self._arrays(f"{id}/predictions.npz")
+    @cached_property
+    def store(self) -> Store:
+        """The trials, unpacked in a temporary folder that is there as long as this store is."""
+        with saying("published results cannot be unpacked"):
+            place = Path(tempfile.mkdtemp(prefix="dfkd-published-"))
+        store = Store(place)
+        weakref.finalize(store, shutil.rmtree, place, ignore_errors=True)
+        self.unpack(place)
+        return store
 
     def unpack(self, out: Path) -> None:
         """Write what is kept of its trials as directories under ``out``, an empty or missing folder.
 
-        They lack what a report does not read: ``final/``, and images but for the first seed's excerpt.
+        A trial of several rows bears the first one's label. They lack what a report does not read:
+        ``final/``, and images but for the first seed's excerpt.
 
         Raises:
             DfkdError: for a damaged archive, or a folder that cannot be written.
         """
-        try:
-            for id, trial in {t.id: t for t in self.trials}.items():
-                found = {name: self._read(f"{id}/{name}") for name in OF_TRIAL}
-                home = Path(out) / "trials" / id
+        for trial in {t.id: t for t in reversed(self.trials)}.values():
+            found = {name: self._read(f"{trial.id}/{name}") for name in _OF_TRIAL}
+            told = {"id": trial.id, **trial.model_dump(mode="json")}
+            found["trial.json"] = (json.dumps(told, indent=1) + "\n").encode()
+            home = Path(out) / "trials" / trial.id
+            with saying(f"{out} cannot be written"):
                 home.mkdir(parents=True)
-                told = {"id": id, **trial.model_dump(mode="json")}
-                (home / "trial.json").write_text(json.dumps(told, indent=1) + "\n")
                 for name, data in found.items():
                     if data is not None:
                         (home / name).write_bytes(data)
-        except OSError as error:
-            raise DfkdError(f"{out} cannot be written: {error.strerror or error}") from error
+            if found["result.json"] is not None and Kept(home).result() is None:
+                raise DfkdError(f"{self.file} cannot be read: the result of {trial.id} is damaged")
 
     # --- reading ------------------------------------------------------------------------------------
 
@@ -174,18 +162,9 @@ class Archive:
         return found
 
     def _read(self, name: str) -> bytes | None:
-        """A member's bytes, or None; nothing is ever unpacked to disk."""
+        """A member's bytes, or None; where they are written to is never the archive's word."""
         with self._told():
             return self._zip.read(name) if name in self._zip.NameToInfo else None
-
-    def _json(self, name: str) -> dict[str, Any] | None:
-        found = self._read(name)
-        with self._told():
-            return None if found is None else dict(json.loads(found))
-
-    def _arrays(self, name: str) -> dict[str, np.ndarray] | None:
-        found = self._read(name)
-        return None if found is None else load_arrays(io.BytesIO(found), f"{self.file}: {name}")
 
     def _checked(self, kind: Any, value: Any) -> Any:
         try:
@@ -207,7 +186,7 @@ def drawn(archives: Sequence[Archive], n: int, seed: int) -> list[tuple[Archive,
     Raises:
         DfkdError: where there are fewer than ``n``.
     """
-    done = {t.id: (kept, t) for kept in archives for t in kept.trials if kept.status(t) == "done"}
+    done = {t.id: (kept, t) for kept in archives for t in kept.done}
     if len(done) < n:
         raise DfkdError(f"--trials {n}: {len(done)} finished trials are published there")
     return [done[id] for id in random.Random(seed).sample(sorted(done), n)]
@@ -233,23 +212,6 @@ def check_versions(trials: Sequence[Trial]) -> None:
                 raise DfkdError(
                     f"trial {t.id} ({t.cell}) is of version {was} of {what}; here is version {now}"
                 )
-
-
-#: files of a trial's directory that a report is made of, as they are
-KEPT = ("result.json", "curve.jsonl", "predictions.npz")
-
-
-#: images of a label that are kept of a row's first seed: no figure shows more
-#: (`reports.figures.features.EACH`, `reports.figures.draw.PER_CLASS`)
-PER_CLASS = 30
-
-
-#: states that stay: what runs or waits is not published as such
-_SETTLED = ("done", "failed", "skipped")
-
-
-#: the earliest time that a zip can state: the same trials, the same bytes
-_WHEN = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(grid: Grid, trials: Sequence[Trial], dirs: Store, stale: Staleness, command: str) -> bytes:

@@ -1,15 +1,14 @@
-"""A comparison laid out: a table and lines for a terminal, CSV and JSON for scripts."""
+"""A comparison laid out: a table and lines for a terminal, JSON for scripts."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from harness.store.compare import Comparison, Pair, Record, stands
+from harness.store.compare import Comparison, Pair
+from harness.store.records import Record
 from reports.tables.model import DASH
 
 #: names or numbers that one trial is shown with
@@ -18,39 +17,42 @@ _MOST = 4
 
 def table(found: Comparison) -> list[dict[str, Any]]:
     """A row a pair, for a terminal; columns that say nothing of any pair are left out."""
-    rows = []
-    for pair in found.pairs:
-        a, b = pair.a, pair.b
-        tops = [r["metrics"].get("top1") if r["status"] == "done" else r["status"] for r in (a, b)]
-        row = {"row": _both(a["row"], b["row"]), "task": _both(a["task"], b["task"])}
-        row["pair"] = _both(*(f"{r['teacher']}->{r['student']}" for r in (a, b)))
-        row |= {"teacher seed": a["teacher_seed"], "seed": a["seed"]}
-        row |= {"top1 A": _percent(tops[0]), "top1 B": _percent(tops[1])}
-        row["difference"] = DASH if math.isnan(pair.difference) else f"{pair.difference:+.2f}"
-        row["resolution"] = DASH if math.isnan(pair.resolution) else f"{pair.resolution:.2f}"
-        same = pair.compared - len(pair.metrics)
-        row["equal numbers"] = f"{same} of {pair.compared}" if pair.done else DASH
-        row["verdict"] = pair.verdict
-        changed = [*pair.declared, *(k for k in pair.provenance if k != "teacher_top1")]
-        row["differs in"] = ", ".join(changed[:_MOST]) + _rest(changed)
-        rows.append(row)
-    if not rows:
-        return rows
-    constant = [k for k in ("task", "pair", "teacher seed") if len({r[k] for r in rows}) == 1]
-    unsaid = constant + [k for k in ("seed", "differs in") if all(r[k] in (None, "") for r in rows)]
-    return [{k: ("" if v is None else v) for k, v in row.items() if k not in unsaid} for row in rows]
+    rows = [_row(pair) for pair in found.pairs]
+    unsaid = [k for k in ("task", "pair", "teacher seed") if len({r[k] for r in rows}) == 1]
+    unsaid += [] if any(r["differs in"] for r in rows) else ["differs in"]
+    return [{k: v for k, v in row.items() if k not in unsaid} for row in rows]
 
 
-def _rest(of: Sequence[str]) -> str:
-    return f" and {len(of) - _MOST} more" if len(of) > _MOST else ""
+def _row(pair: Pair) -> dict[str, Any]:
+    a, b = pair.a, pair.b
+    tops = [_number(r.metrics.get("top1", math.nan)) if r.status == "done" else r.status for r in (a, b)]
+    changed = [*pair.declared, *(k for k in pair.provenance if k != "teacher_top1")]
+    return {
+        "row": _both(a.row, b.row),
+        "task": _both(a.task, b.task),
+        "pair": _both(f"{a.teacher}->{a.student}", f"{b.teacher}->{b.student}"),
+        "teacher seed": a.teacher_seed,
+        "seed": a.seed,
+        "top1 A": tops[0],
+        "top1 B": tops[1],
+        "difference": _number(pair.difference, "+.2f"),
+        "resolution": _number(pair.resolution),
+        "equal numbers": f"{pair.compared - len(pair.metrics)} of {pair.compared}" if pair.done else DASH,
+        "verdict": pair.verdict,
+        "differs in": _first(changed, ", "),
+    }
+
+
+def _first(of: Sequence[str], between: str) -> str:
+    return between.join(of[:_MOST]) + (f" and {len(of) - _MOST} more" if len(of) > _MOST else "")
 
 
 def _both(a: str, b: str) -> str:
     return a if a == b else f"{a} / {b}"
 
 
-def _percent(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, float | int) else DASH if value is None else str(value)
+def _number(value: float, form: str = ".2f") -> str:
+    return DASH if math.isnan(value) else format(value, form)
 
 
 def lines(found: Comparison) -> list[str]:
@@ -59,12 +61,12 @@ def lines(found: Comparison) -> list[str]:
         *_listed("what differs", _changed(found.pairs)),
         *_listed("numbers that differ", _numbers(found.pairs)),
     ]
-    none = [f"{_name(p.a)}: A {stands(p.a)}; B {stands(p.b)}" for p in found.pairs if not p.done]
+    none = [f"{p.a.name}: A {p.a.stands}; B {p.b.stands}" for p in found.pairs if not p.done]
     said += _listed("without a number", none)
     for letter, only in (("A", found.only_a), ("B", found.only_b)):
         said += _listed(f"only in {letter}", _alone(only))
     broken = [
-        f"{_name(p.a)} ({p.a['id']}): same machine type, {'kernels, ' * p.exact}files, versions and threads, "
+        f"{p.a.name} ({p.a.id}): same machine type, {'kernels, ' * p.exact}files, versions and threads, "
         + ("" if p.exact else "kernels not known on both sides, ")
         + "other numbers: "
         + (_change("top1", p.metrics["top1"]) if "top1" in p.metrics else p.curve or ", ".join(p.metrics))
@@ -79,34 +81,19 @@ def _listed(title: str, entries: Sequence[str]) -> list[str]:
 
 def _alone(only: Sequence[tuple[Record, str]]) -> list[str]:
     """Trials of one side, those that differ in their seeds alone on one line."""
-    told: dict[tuple[str, str], dict[str, None]] = {}
+    told: dict[tuple[str, str], list[str]] = {}
     for record, why in only:
-        seeds = told.setdefault((_place(record), why), {})
-        seeds |= {} if record["seed"] is None else {str(record["seed"]): None}
-    listed = {True: "seeds", False: "seed"}
+        told.setdefault((record.cell, why), []).append(str(record.seed))
     return [
-        place + (f" {listed[len(seeds) > 1]} {', '.join(seeds)}" if seeds else "") + f": {why}"
-        for (place, why), seeds in told.items()
+        f"{cell} seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}: {why}"
+        for (cell, why), seeds in told.items()
     ]
-
-
-def _place(record: Record) -> str:
-    name = f"{record['row']} on {record['task']} {record['teacher']}->{record['student']}"
-    return name + (f" of teacher {t}" if (t := record["teacher_seed"]) else "")
-
-
-def _name(record: Record) -> str:
-    """``cpsc on digits wrn16_2->wrn16_1 seed 0``."""
-    return _place(record) + ("" if record["seed"] is None else f" seed {record['seed']}")
 
 
 def _changed(pairs: Sequence[Pair]) -> list[str]:
     """Each change of settings or provenance once, with how many pairs have it."""
-    told = Counter(
-        _change(name, change)
-        for pair in pairs
-        for name, change in {**pair.declared, **pair.provenance}.items()
-    )
+    every = [change for pair in pairs for change in {**pair.declared, **pair.provenance}.items()]
+    told = Counter(_change(name, change) for name, change in every)
     return [f"{text} ({n} of {len(pairs)})" for text, n in told.most_common()]
 
 
@@ -130,13 +117,10 @@ def _numbers(pairs: Sequence[Pair]) -> list[str]:
     """Of each pair the numbers other than top-1 that differ, those that differ most first."""
     said = []
     for pair in pairs:
-        spent = pair.a["spend"]
-        order = sorted((k in spent, -_relative(change), k) for k, change in pair.metrics.items())
-        changes = [(k, pair.metrics[k]) for *_, k in order]
-        shown = [_change(k, v) for k, v in changes if k != "top1"]
-        told = ["; ".join(shown[:_MOST]) + _rest(shown)] * bool(shown) + [pair.curve] * bool(pair.curve)
-        if told:
-            said.append(f"{_name(pair.a)}: {'; '.join(told)}")
+        order = sorted(pair.metrics, key=lambda k: (k in pair.a.spend, -_relative(pair.metrics[k]), k))
+        shown = [_change(name, pair.metrics[name]) for name in order if name != "top1"]
+        if told := [text for text in (_first(shown, "; "), pair.curve) if text]:
+            said.append(f"{pair.a.name}: {'; '.join(told)}")
     return said
 
 
@@ -145,32 +129,20 @@ def _relative(change: tuple[float, float]) -> float:
     return abs(b - a) / max(abs(a), abs(b)) if math.isfinite(a) and math.isfinite(b) and a != b else 0.0
 
 
-#: verdict -> as a count has it
-_WORDS = {
-    "equal": "equal",
-    "within rounding": "within rounding",
-    "within resolution": "within resolution",
-    "beyond resolution": "beyond resolution",
-    "differs": "other than equal, with the resolution unknown",
-    "broken promise": "with a broken promise",
-    "no number": "without a number",
-}
-
-
 def summary(found: Comparison) -> str:
     """Counts by verdict, the worst difference, the promises, the leftovers."""
     pairs = found.pairs
-    kept = Counter(pair.verdict for pair in pairs)
-    by = Counter(pair.by for pair in pairs)
-    what = "row" if any(p.a["seed"] is None for p in pairs) else "trial"
-    matched = [f"{by['id']} of the same declaration"] if by["id"] else []
-    matched += [f"{by['name']} by what they have in common"] if by["name"] else []
-    said = [f"{_count(len(pairs), what)} in both" + (f" ({', '.join(matched)})" if matched else "")]
-    said[0] += ": " + ", ".join(f"{kept[k]} {word}" for k, word in _WORDS.items() if kept[k]) if pairs else ""
+    said = [f"{len(pairs)} trial{'' if len(pairs) == 1 else 's'} in both"]
+    if pairs:
+        by = Counter(pair.by for pair in pairs)
+        common = {"id": "of the same declaration", "name": "by what they have in common"}
+        counts = Counter(pair.verdict for pair in pairs).most_common()
+        said[0] += f" ({', '.join(f'{by[k]} {word}' for k, word in common.items() if by[k])}): "
+        said[0] += ", ".join(f"{n} {verdict}" for verdict, n in counts)
     told = [pair for pair in pairs if not math.isnan(pair.difference)]
     worst = max(told, key=lambda pair: abs(pair.difference), default=None)
     if worst and worst.difference:
-        said.append(f"worst difference of top-1: {worst.difference:+.2f} points, {_name(worst.a)}")
+        said.append(f"worst difference of top-1: {worst.difference:+.2f} points, {worst.a.name}")
     promised = sum(pair.promised for pair in pairs)
     if promised:
         loose = sum(pair.promised and not pair.exact for pair in pairs)
@@ -181,95 +153,23 @@ def summary(found: Comparison) -> str:
     return "\n".join(said)
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
 def plain(found: Comparison) -> dict[str, Any]:
     """Everything as JSON's types."""
     return {
         "pairs": [_plain(pair) for pair in found.pairs],
-        "only_a": [{**_identity(r), "why": why} for r, why in found.only_a],
-        "only_b": [{**_identity(r), "why": why} for r, why in found.only_b],
+        "only_a": [_told(r) | {"why": why} for r, why in found.only_a],
+        "only_b": [_told(r) | {"why": why} for r, why in found.only_b],
         "counts": dict(sorted(Counter(pair.verdict for pair in found.pairs).items())),
         "broken": len(found.broken),
     }
 
 
-def _identity(record: Record) -> dict[str, Any]:
+def _told(record: Record) -> dict[str, Any]:
     names = ("id", "task", "teacher", "student", "row", "method", "teacher_seed", "seed", "status", "reason")
-    return {name: record[name] for name in names}
+    return {name: getattr(record, name) for name in (*names, "metrics")}
 
 
 def _plain(pair: Pair) -> dict[str, Any]:
-    return {
-        "a": _identity(pair.a),
-        "b": _identity(pair.b),
-        "by": pair.by,
-        "verdict": pair.verdict,
-        "top1": [r["metrics"].get("top1") for r in (pair.a, pair.b)],
-        "difference": pair.difference,
-        "resolution": pair.resolution,
-        "equal": pair.equal,
-        "promised": pair.promised,
-        "compared": pair.compared,
-        "metrics": {k: list(v) for k, v in pair.metrics.items()},
-        "in_one_alone": list(pair.extra),
-        "curve": pair.curve,
-        "declared": {k: list(v) for k, v in pair.declared.items()},
-        "provenance": {k: list(v) for k, v in pair.provenance.items()},
-    }
-
-
-def to_csv(found: Comparison) -> str:
-    """A line a trial: identity, verdict, every number of both (``top1_a``, ``top1_b``), what differs."""
-    metrics = dict.fromkeys(k for p in found.pairs for r in (p.a, p.b) for k in r["metrics"])
-    heads = [
-        "task",
-        "teacher",
-        "student",
-        "row",
-        "teacher_seed",
-        "seed",
-        "id_a",
-        "id_b",
-        "status_a",
-        "status_b",
-    ]
-    heads += ["matched_by", "verdict", "difference", "resolution", "equal", "promised", "differs_in", "curve"]
-    heads += [f"{name}_{side}" for name in metrics for side in "ab"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, heads, lineterminator="\n", restval="")
-    writer.writeheader()
-    for pair in found.pairs:
-        row = _line(pair.a, "a") | _line(pair.b, "b") | {k: pair.a[k] for k in heads[:6]}
-        row |= {
-            "matched_by": pair.by,
-            "verdict": pair.verdict,
-            "equal": pair.equal,
-            "promised": pair.promised,
-        }
-        row |= {
-            "difference": _cell(pair.difference),
-            "resolution": _cell(pair.resolution),
-            "curve": pair.curve,
-        }
-        changes = {**pair.declared, **pair.provenance}
-        row["differs_in"] = "; ".join(_change(k, v) for k, v in changes.items())
-        writer.writerow(row)
-    for letter, only in (("a", found.only_a), ("b", found.only_b)):
-        for record, why in only:
-            row = _line(record, letter) | {k: record[k] for k in heads[:6]}
-            writer.writerow(row | {"verdict": f"only in {letter.upper()}", "differs_in": why})
-    return text.getvalue()
-
-
-def _line(record: Record, side: str) -> dict[str, Any]:
-    numbers = (
-        {f"{k}_{side}": _cell(v) for k, v in record["metrics"].items()} if record["status"] == "done" else {}
-    )
-    return {f"id_{side}": record["id"], f"status_{side}": record["status"], **numbers}
-
-
-def _cell(value: float) -> str:
-    return "" if math.isnan(value) else repr(float(value))
+    names = ("by", "verdict", "difference", "resolution", "equal", "promised", "compared", "metrics")
+    told = {name: getattr(pair, name) for name in (*names, "extra", "curve", "declared", "provenance")}
+    return {"a": _told(pair.a), "b": _told(pair.b)} | told

@@ -16,6 +16,7 @@ from scipy import stats as scipy_stats
 from harness.config import Budget, Grid
 from harness.grids import expand
 from harness.store.directory import Store
+from harness.store.stale import Staleness
 from reports.numbers import contrasts, stats, table
 from reports.page import page
 from reports.report import Results
@@ -309,11 +310,11 @@ def test_a_grid_with_contrasts_reports_them(tmp_path):
         run.append({"point": 100, "round": 10, "top1": 100 * float(np.mean(s == 0))})
         run.write_arrays("predictions.npz", {"y": np.zeros(N, np.uint8), "s": s})
         run.finish({"id": trial.id, "metrics": {"top1": 100 * float(np.mean(s == 0))}, "warnings": []})
-    found = Results(grid, expand.trials_of(grid), Store(tmp_path), tmp_path, tmp_path / "teachers")
+    stale = Staleness(tmp_path / "teachers")
+    found = Results(grid, expand.trials_of(grid), Store(tmp_path), tmp_path, stale)
     assert " ".join(found.text().split()).count("-10.00") == 1 and "lower" in found.text()
     files = found.report()
     assert "lower" in files["contrasts"].read_text("utf-8") and "lower" in files["md"].read_text("utf-8")
-    plain = Results(
-        grid.model_copy(update={"contrasts": {}}), found.trials, found.source, tmp_path, tmp_path / "teachers"
-    )
+    alone = grid.model_copy(update={"contrasts": {}})
+    plain = Results(alone, found.trials, found.source, tmp_path, stale)
     assert plain.paired is None and "Paired" not in plain.text()

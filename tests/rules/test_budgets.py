@@ -8,6 +8,7 @@ from harness.config import Budget, Grid
 from harness.errors import DfkdError
 from harness.grids import expand, override
 from harness.store.directory import Store
+from harness.store.stale import Staleness
 from harness.tasks import catalog
 from harness.trials.costs import flops_per_update
 from reports.report import Results
@@ -83,8 +84,7 @@ def test_a_row_may_have_seeds_of_its_own_until_seeds_are_asked_for():
 
 def test_the_report_says_what_equal_cost_means(tmp_path: Path):
     g = grid(equal_cost="cpsc", note="Hand-tuned.").model_copy(update={"name": "toy"})
-    text = (
-        Results(g, expand.trials_of(g), Store(tmp_path), tmp_path, tmp_path).report(("md",))["md"].read_text()
-    )
+    found = Results(g, expand.trials_of(g), Store(tmp_path), tmp_path, Staleness(tmp_path))
+    text = found.report(("md",))["md"].read_text()
     assert "every row may spend what cpsc spends in 100:student_updates. Hand-tuned." in text
     assert "budget of every trial" in text and "TFLOP" in text
