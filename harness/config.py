@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -129,10 +130,16 @@ class Trial(Frozen):
     cpus: int = Field(default=1, gt=0)
     metrics: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Hash of all that is declared and can change a number; needs no file."""
         return digest(self.model_dump(mode="json", exclude={"label", "points", "cpus", "metrics"}))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, the copy's id still to be found."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("id", None)
+        return copied
 
     @property
     def cell(self) -> str:

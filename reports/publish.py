@@ -45,7 +45,7 @@ def publish(
             or written. Then nothing has changed.
     """
     folder = folder.resolve()
-    _check(folder, trials, {trial.id for trial in trials if dirs.result(trial) is not None})
+    _check(folder, trials, {trial.id for trial in trials if dirs.look(trial).result is not None})
     return _replaced(folder, pack(grid, trials, dirs, stale, command))
 
 

@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.config import Grid, Trial
-    from harness.store.mlflow_runs import MLflow
 
 
-def source(out: Path, origin: str, uri: str | None, experiment: str) -> Store | MLflow:
+def source(out: Path, origin: str, uri: str | None, experiment: str) -> Store:
     """Where results come from: ``store``, the directories, or ``mlflow``.
 
     Raises:
@@ -29,9 +28,9 @@ def source(out: Path, origin: str, uri: str | None, experiment: str) -> Store | 
     if origin == "store":
         return Store(out)
     from harness.store.mlflow_place import resolve_uri
-    from harness.store.mlflow_runs import MLflow
+    from harness.store.mlflow_runs import Download
 
-    return MLflow(resolve_uri(uri, out), experiment)
+    return Download(resolve_uri(uri, out), experiment)
 
 
 @dataclass
@@ -46,7 +45,7 @@ class Results:
 
     grid: Grid
     trials: Sequence[Trial]
-    source: Store | MLflow
+    source: Store
     out: Path
     stale: Callable[[Trial, Mapping[str, Any]], str]
     command: str = ""

@@ -181,7 +181,7 @@ def rerun(
     chosen = drawn([Archive(folder) for each in folders for folder in below(each)], trials, draw)
     wanted = [trial for _, trial in chosen]
     check_versions(wanted)
-    there = sum(Store(out).result(trial) is not None for trial in wanted)
+    there = sum(Store(out).look(trial).result is not None for trial in wanted)
     summary = run_trials(
         wanted, out, workers=workers, data_root=data_root, teachers_dir=teachers or out / "teachers",
         progress=Progress(),

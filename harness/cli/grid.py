@@ -105,7 +105,7 @@ def _tell_unmeasured(chosen: Chosen, out: Path) -> None:
 
     if not (asked := chosen.grid.metrics):
         return
-    lack = [lacking(result, asked) for t in chosen.trials if (result := Store(out).result(t))]
+    lack = [lacking(result, asked) for t in chosen.trials if (result := Store(out).look(t).result)]
     if names := list(dict.fromkeys(name for found in lack for name in found)):
         printing.note(
             f"{sum(map(bool, lack))} of {len(lack)} finished trials have no {', '.join(names)} yet: "
@@ -186,13 +186,12 @@ def status(
 def _stands(run: TrialDir) -> dict[str, Any]:
     from harness.trials import diagnose
 
-    status, curve = run.status(), run.curve()
-    failure = None if status in ("done", "running") else run.failure()
+    found, curve = run.look(), run.curve()
     share = curve[-1]["point"] / run.trial.points if curve else 0.0
     return _identity(run.trial) | {
-        "status": status,
-        "done": 100.0 if status == "done" else round(100.0 * min(1.0, share), 1),
+        "status": found.status,
+        "done": 100.0 if found.status == "done" else round(100.0 * min(1.0, share), 1),
         "top1": curve[-1].get("top1") if curve else None,
-        "reason": failure["reason"] if failure else "",
+        "reason": found.failure["reason"] if found.failure else "",
         "warnings": diagnose.of_run(run),
     }

@@ -26,10 +26,6 @@ def find(prefix: str, out: Path) -> TrialDir:
     Raises:
         DfkdError: for none or several, or a damaged ``trial.json``.
     """
-    from pydantic import ValidationError
-
-    from harness.config import Trial, one_line
-    from harness.files import read_json
     from harness.store.directory import TrialDir
 
     home = out / "trials"
@@ -43,17 +39,7 @@ def find(prefix: str, out: Path) -> TrialDir:
     if len(found) > 1:
         few = ", ".join(f.parent.name for f in found[:4]) + (", ..." if len(found) > 4 else "")
         raise DfkdError(f"{len(found)} trials have an id that begins with {prefix!r}: {few}")
-    file, told = found[0], read_json(found[0])
-    if told is None:
-        raise DfkdError(f"{file} cannot be read: it is no JSON object")
-    try:
-        trial = Trial.model_validate({k: v for k, v in told.items() if k != "id"})
-    except ValidationError as error:
-        raise DfkdError(f"{file} is damaged: {one_line(error)}") from None
-    run = TrialDir(out, trial)
-    if run.id != file.parent.name:
-        raise DfkdError(f"{file} describes trial {run.id}, not {file.parent.name}: damaged or moved")
-    return run
+    return TrialDir(out, TrialDir.at(found[0].parent).trial)
 
 
 def show(trial: TrialId, out: Out = OUT, as_json: Json = False) -> None:
@@ -62,7 +48,8 @@ def show(trial: TrialId, out: Out = OUT, as_json: Json = False) -> None:
     from harness.trials import diagnose
 
     run = find(trial, out)
-    status, curve, result, failure = run.status(), run.curve(), run.result(), run.failure()
+    found, curve = run.look(), run.curve()
+    status, result, failure = found.status, found.result, found.failure
     note = (read_json(run.path / "note.json") or {}).get("note", "")
     warnings = diagnose.of_run(run)
     if as_json:

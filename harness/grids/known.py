@@ -18,7 +18,7 @@ from harness.config import Trial, digest
 from harness.errors import DfkdError, Skipped
 from harness.grids.bench_book import Book, Cost, Number, kinds, place
 from harness.store import cards
-from harness.store.directory import Kept
+from harness.store.directory import TrialDir
 from harness.trials.provenance import machine
 
 FINISHED, BENCH, NOW = "finished trials", "dfkd bench", "measured now"
@@ -176,7 +176,7 @@ def _finished(out: Path, trials: Sequence[Trial], device: str) -> dict[str, list
             if _like(told) not in wanted:
                 continue
             trial = Trial.model_validate({k: v for k, v in told.items() if k != "id"})
-            if result := Kept(path.parent).result():
+            if result := TrialDir.at(path.parent).result():
                 found.append((trial, result, path.parent))
     told_by: dict[str, list[tuple[Cost, int]]] = {}
     by_fid = {fid: kinds((t for t, _, _ in found), device, fid) for fid in (False, True)} if found else {}

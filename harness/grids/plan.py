@@ -132,10 +132,8 @@ def make(
         label, task, teacher, student = cell
         counted = Counter(stand for _, stand, _ in found)
         row = Row(label, task, (teacher, student), {s: counted[s] for s in STANDS if counted[s]}, [])
-        row.note = next(
-            (reason for t, s, _ in found if s == "skipped" for reason in [(dirs.failure(t) or {})["reason"]]),
-            "",
-        )
+        skipped = [dirs.look(t).failure or {} for t, stands, _ in found if stands == "skipped"]
+        row.note = skipped[0]["reason"] if skipped else ""
         to_come = [(t, share) for t, _, share in found if share > 0]
         if to_come:
             _estimate(row, to_come, known, at_once)
@@ -161,12 +159,13 @@ def _standing(trials: Iterable[Trial], dirs: Store, stale: Stale) -> Iterator[tu
     """Each trial, where it stands, and the share of it that is still to come."""
     for trial in trials:
         run = dirs.run(trial)
-        stands: str = run.status()
+        found = run.look()
+        stands: str = found.status
         share = 1.0 if stands == "missing" else 0.0
         if stands in ("partial", "running"):
             curve = run.curve()
             share = 1.0 - min(1.0, curve[-1]["point"] / trial.points if curve else 0.0)
-        elif stands == "done" and stale(trial, (run.result() or {}).get("provenance", {})):
+        elif stands == "done" and stale(trial, (found.result or {}).get("provenance", {})):
             stands = "stale"
         yield trial, stands, share
 

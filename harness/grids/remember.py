@@ -6,6 +6,7 @@ resolved settings of methods, the names of networks.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.registry import GROUP
-from harness.store.mlflow_runs import uncollected
 from harness.tasks.cache import cache_dir
 
 #: packages whose source decides the answer
@@ -43,9 +43,16 @@ def by_code(question: str, answer: Callable[[], Any]) -> Any:
         kept = json.loads(path.read_bytes())
         if kept["code"] == _code():
             return kept["answer"]
-    # torch's import makes a million objects that stay: a fifth of its time, a third of a second at exit
-    with uncollected(keep=True):
+    # torch's import makes a million objects that stay: looking through them for garbage takes a fifth of its
+    # time, and a third of a second at exit
+    collects = gc.isenabled()
+    gc.disable()
+    try:
         found = answer()
+    finally:
+        if collects:
+            gc.freeze()
+            gc.enable()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -166,11 +166,11 @@ def _prepare(run: TrialDir, again: bool) -> bool:
 
 
 def _told(run: TrialDir, cause: str) -> str:
-    result = run.result()
-    if result is None:
-        return str((run.failure() or {}).get("reason", cause))
+    found = run.look(live=False)
+    if (result := found.result) is None:
+        return str((found.failure or {}).get("reason", cause))
     top1, seconds = result["metrics"].get("top1"), result.get("cost", {}).get("seconds_total")
     shown = [f"top1 {top1:.2f}"] if top1 is not None else []
     shown += [f"{seconds:.0f} s"] if seconds is not None else []
-    names = warnings.names_of(run.warnings())
+    names = warnings.names_of(found.warnings)
     return "  ".join([*shown, *([f"warning: {', '.join(names)}"] if names else [])])

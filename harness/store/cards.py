@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from harness.config import Frozen, Recipe, Trial, digest, one_line
 from harness.errors import DfkdError
+from harness.files import saying
 
 
 class Card(Frozen):
@@ -89,16 +90,15 @@ def read_card(path: Path) -> Card:
         DfkdError: for a missing or damaged card.
     """
     card = path.with_suffix(".json")
+    if not card.exists():
+        raise DfkdError(f"teacher {path} has no card {card.name}: train or import it again")
     try:
-        return Card.model_validate_json(card.read_bytes())
-    except FileNotFoundError:
-        raise DfkdError(f"teacher {path} has no card {card.name}: train or import it again") from None
+        with saying(f"teacher card {card} cannot be read"):
+            return Card.model_validate_json(card.read_bytes())
     except ValidationError as error:
         raise DfkdError(
             f"teacher card {card} is damaged: {one_line(error)}; delete it, then train or import again"
         ) from None
-    except OSError as error:
-        raise DfkdError(f"teacher card {card} cannot be read: {error.strerror}") from None
 
 
 def every(dir: Path) -> Iterator[tuple[Path, Card | DfkdError]]:
@@ -138,10 +138,8 @@ def check_digest(path: Path, card: Card) -> None:
     Raises:
         DfkdError: when the file is not the one the card was written for, or cannot be read.
     """
-    try:
+    with saying(f"teacher {path} cannot be read"):
         found = file_digest(path)
-    except OSError as error:
-        raise DfkdError(f"teacher {path} cannot be read: {error.strerror}") from None
     if found != card.digest:
         again = "import" if card.source == "imported" else "train"
         raise DfkdError(

@@ -3,8 +3,7 @@
 ``<out>/trials/<id>/`` holds ``trial.json``, ``lock``, ``curve.jsonl``, ``checkpoint/``, ``final/``,
 ``samples.npz``, ``confusion.npy``, ``predictions.npz`` (of the test split: ``y`` the labels, ``s`` and ``t``
 the arg-max of student and teacher at the last point; ``t`` is younger than some trials), ``warnings.json``
-(known before the first step), ``failure.json``, and
-``result.json``, which comes last and whole.
+(known before the first step), ``failure.json``, and ``result.json``, which comes last and whole.
 """
 
 from __future__ import annotations
@@ -14,16 +13,19 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from pydantic import ValidationError
+
 from harness import files
+from harness.config import Trial, one_line
 from harness.errors import DfkdError, DiskError
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from harness.config import Trial
 
 Status = Literal["done", "failed", "skipped", "running", "partial", "missing"]
 #: ``method`` and ``skip`` stay until asked for; ``killed`` and ``infra`` are run again.
@@ -34,68 +36,25 @@ class Busy(DfkdError):
     """Somebody else is running the trial."""
 
 
-class Kept:
-    """What a trial directory holds, read alone: by its files, without knowing what the trial declares.
+@dataclass(frozen=True)
+class Look:
+    """What a trial's directory says at one moment.
 
-    So it reads what another version of this package wrote. The id is the directory's name.
+    Attributes:
+        status: where the trial stands.
+        result: what ``result.json`` holds, None while there is none that can be read.
+        failure: ``{"kind", "reason", "detail"}``, or None as for a trial that is done or running; tells of a
+            damaged result too.
+        warnings: of the result; until there is one, what was known before the first step (`TrialDir.warn`).
     """
 
-    def __init__(self, path: Path) -> None:
-        """Name the directory; reads nothing yet."""
-        self.path, self.id = Path(path).absolute(), Path(path).name
-        self._locked = False
-
-    def curve(self) -> list[dict[str, Any]]:
-        """Every whole row so far; what follows a torn line was never promised."""
-        try:
-            return files.read_rows((self.path / "curve.jsonl").read_bytes())
-        except FileNotFoundError:
-            return []
-
-    def status(self) -> Status:
-        """Where the trial stands, ``running`` included: its lock is held by somebody else."""
-        settled = self.settled()
-        open_ = settled in ("partial", "missing") and not self._locked
-        return "running" if open_ and held(self.path) else settled
-
-    def settled(self) -> Status:
-        """Where the trial stands by its files alone, whether or not somebody is at it."""
-        if self.result() is not None:
-            return "done"
-        kind = (self._own_failure() or {}).get("kind")
-        if kind in ("method", "skip"):
-            return "failed" if kind == "method" else "skipped"
-        left = ("curve.jsonl", "checkpoint", "result.json")
-        return "partial" if any((self.path / name).exists() for name in left) else "missing"
-
-    def result(self) -> dict[str, Any] | None:
-        """The result, or None while there is none that can be read."""
-        found = files.read_json(self.path / "result.json")
-        whole = found is not None and found.get("id") == self.id and isinstance(found.get("metrics"), dict)
-        return found if whole else None
-
-    def failure(self) -> dict[str, Any] | None:
-        """``{"kind", "reason", "detail"}``, or None; tells of a damaged result too."""
-        if self.result() is not None:
-            return None
-        if (failure := self._own_failure()) is not None:
-            return failure
-        if (self.path / "result.json").exists():
-            reason = "result.json is damaged or another trial's: the trial runs again"
-            return {"kind": "infra", "reason": reason, "detail": str(self.path / "result.json")}
-        return None
-
-    def warnings(self) -> list[str]:
-        """Of the result; until there is one, what was known before the first step (`TrialDir.warn`)."""
-        found = self.result() or files.read_json(self.path / "warnings.json") or {}
-        return [str(w) for w in found.get("warnings", ())]
-
-    def _own_failure(self) -> dict[str, Any] | None:
-        found = files.read_json(self.path / "failure.json")
-        return found if found and {"kind", "reason", "detail"} <= found.keys() else None
+    status: Status
+    result: dict[str, Any] | None
+    failure: dict[str, Any] | None
+    warnings: tuple[str, ...]
 
 
-class TrialDir(Kept):
+class TrialDir:
     """The directory of one trial under ``out``; cheap to make, touches nothing until asked.
 
     Only who holds `lock` may call `prepare`, `append`, `cut` and `finish`.
@@ -103,8 +62,84 @@ class TrialDir(Kept):
 
     def __init__(self, out: Path, trial: Trial) -> None:
         """Name the directory; makes none."""
-        super().__init__(Path(out) / "trials" / trial.id)
+        self.path, self.id = Path(out).absolute() / "trials" / trial.id, trial.id
         self.trial = trial
+        self._locked = False
+
+    @classmethod
+    def at(cls, path: Path) -> TrialDir:
+        """The trial directory ``path``, to be read by its files; its name is the id.
+
+        `trial` is read when it is asked for: the rest can be of another version of this package.
+        """
+        run = cls.__new__(cls)
+        run.path, run.id, run._locked = Path(path).absolute(), Path(path).name, False
+        return run
+
+    @cached_property
+    def trial(self) -> Trial:
+        """The trial, by ``trial.json`` where it was not given.
+
+        Raises:
+            DfkdError: for a missing or damaged file, or one of another version.
+        """
+        file = self.path / "trial.json"
+        if (found := files.read_json(file)) is None:
+            raise DfkdError(f"{file} cannot be read: it is missing, or no JSON object")
+        try:
+            trial = Trial.model_validate({k: v for k, v in found.items() if k != "id"})
+        except ValidationError as error:
+            raise DfkdError(f"{file} is damaged: {one_line(error)}") from None
+        if trial.id != self.id:
+            raise DfkdError(f"{file} describes trial {trial.id}, not {self.id}: damaged or moved")
+        return trial
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Every whole row so far; what follows a torn line was never promised."""
+        with suppress(FileNotFoundError):
+            return files.read_rows((self.path / "curve.jsonl").read_bytes())
+        return []
+
+    def look(self, live: bool = True) -> Look:
+        """All that the directory says, each file read once.
+
+        Args:
+            live: ask whether somebody else holds the lock, which makes an open trial ``running``.
+        """
+        damaged = (self.path / "result.json").exists()  # asked first: it may come right now
+        if (result := self.result()) is not None:
+            return Look("done", result, None, _warnings(result))
+        warnings = _warnings(files.read_json(self.path / "warnings.json") or {})
+        failure = files.read_json(self.path / "failure.json")
+        if failure is not None and not {"kind", "reason", "detail"} <= failure.keys():
+            failure = None
+        if failure is not None and failure["kind"] in ("method", "skip"):
+            return Look("failed" if failure["kind"] == "method" else "skipped", None, failure, warnings)
+        if live and not self._locked and files.held(self.path / "lock"):
+            return Look("running", None, None, warnings)
+        if failure is None and damaged:
+            reason = "result.json is damaged or another trial's: the trial runs again"
+            failure = {"kind": "infra", "reason": reason, "detail": str(self.path / "result.json")}
+        begun = damaged or any((self.path / left).exists() for left in ("curve.jsonl", "checkpoint"))
+        return Look("partial" if begun else "missing", None, failure, warnings)
+
+    def status(self) -> Status:
+        """Where the trial stands, as `look` has it."""
+        return self.look().status
+
+    def settled(self) -> Status:
+        """Where the trial stands by its files alone, whether or not somebody is at it."""
+        return self.look(live=False).status
+
+    def result(self) -> dict[str, Any] | None:
+        """As in `Look`."""
+        found = files.read_json(self.path / "result.json")
+        whole = found is not None and found.get("id") == self.id and isinstance(found.get("metrics"), dict)
+        return found if whole else None
+
+    def failure(self) -> dict[str, Any] | None:
+        """As in `Look`, whether or not somebody is at it."""
+        return self.look(live=False).failure
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -131,8 +166,7 @@ class TrialDir(Kept):
             self.path.mkdir(parents=True, exist_ok=True)
             for left in self.path.glob(".*.tmp"):
                 left.unlink(missing_ok=True)
-            for old in ("failure.json", "warnings.json"):
-                (self.path / old).unlink(missing_ok=True)
+            self._forget()
         self.write_json("trial.json", {"id": self.id, **self.trial.model_dump(mode="json")})
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -162,8 +196,7 @@ class TrialDir(Kept):
         """Write ``result.json``: from here on the trial is done; drops checkpoint and failure."""
         self.write_json("result.json", result)
         with files.saying(f"cannot write {self.path}", DiskError):
-            for old in ("failure.json", "warnings.json"):
-                (self.path / old).unlink(missing_ok=True)
+            self._forget()
             shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
 
     def warn(self, warnings: Sequence[str]) -> None:
@@ -186,6 +219,10 @@ class TrialDir(Kept):
         line = " ".join(reason.replace("\0", "").split())
         self.write_json("failure.json", {"kind": kind, "reason": line, "detail": detail.replace("\0", "")})
 
+    def _forget(self) -> None:
+        for old in ("failure.json", "warnings.json"):
+            (self.path / old).unlink(missing_ok=True)
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the directory atomically."""
         files.write_json(self.path / name, value)
@@ -196,7 +233,7 @@ class TrialDir(Kept):
 
 
 class Store:
-    """The trial directories under ``out`` as a source of frames; MLflow is another."""
+    """The trial directories under ``out``."""
 
     def __init__(self, out: Path) -> None:
         """Name the store; reads nothing yet."""
@@ -206,17 +243,9 @@ class Store:
         """The trial's directory."""
         return TrialDir(self.out, trial)
 
-    def status(self, trial: Trial) -> Status:
-        """As `TrialDir.status`."""
-        return self.run(trial).status()
-
-    def result(self, trial: Trial) -> dict[str, Any] | None:
-        """As `TrialDir.result`."""
-        return self.run(trial).result()
-
-    def failure(self, trial: Trial) -> dict[str, Any] | None:
-        """As `TrialDir.failure`."""
-        return self.run(trial).failure()
+    def look(self, trial: Trial) -> Look:
+        """As `TrialDir.look`."""
+        return self.run(trial).look()
 
     def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Rows of the curve; ``keys`` narrows them (``point`` stays)."""
@@ -224,46 +253,41 @@ class Store:
 
     def samples(self, id: str) -> dict[str, np.ndarray] | None:
         """Arrays of a trial's ``samples.npz``, or None."""
-        return files.read_arrays(self.out / "trials" / id / "samples.npz")
+        return self._arrays(id, "samples.npz")
 
     def predictions(self, id: str) -> dict[str, np.ndarray] | None:
         """Arrays of a trial's ``predictions.npz``, or None: it is younger than some trials."""
-        return files.read_arrays(self.out / "trials" / id / "predictions.npz")
+        return self._arrays(id, "predictions.npz")
+
+    def _arrays(self, id: str, name: str) -> dict[str, np.ndarray] | None:
+        return files.read_arrays(self.out / "trials" / id / name)
 
 
 def narrow(rows: list[dict[str, Any]], keys: Sequence[str] | None) -> list[dict[str, Any]]:
     """Rows of a curve with ``point`` and these columns alone; None means all."""
-    if keys is None:
-        return rows
-    return [{k: v for k, v in row.items() if k == "point" or k in keys} for row in rows]
-
-
-def held(path: Path) -> bool:
-    """Whether a live process holds the lock of the trial directory ``path``."""
-    return files.held(path / "lock")
+    return rows if keys is None else [{k: v for k, v in row.items() if k in ("point", *keys)} for row in rows]
 
 
 @contextmanager
 def holding(path: Path, *, make: bool = False) -> Iterator[None]:
     """Hold the lock of a trial directory as it lies, so that nobody runs or measures there meanwhile.
 
-    Where there is no lock file nobody ever ran, and in a store that one may only read nobody can.
-
-    Args:
-        path: the directory.
-        make: make a lock file where there is none.
+    Where there is no lock file, which ``make`` makes, nobody ever ran; in a store that one may only read
+    nobody can.
 
     Raises:
         Busy: when somebody else holds it.
     """
-    if not (path / "lock").exists() and not make:
-        yield
-        return
-    busy = Busy(f"trial {path.name} in {path.parent.parent} is running")
     with ExitStack() as stack:
-        with suppress(OSError):
-            stack.enter_context(files.locked(path / "lock", busy))
+        if make or (path / "lock").exists():
+            busy = Busy(f"trial {path.name} in {path.parent.parent} is running")
+            with suppress(OSError):
+                stack.enter_context(files.locked(path / "lock", busy))
         yield
+
+
+def _warnings(found: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(w) for w in found.get("warnings", ()))
 
 
 def _torn(path: Path) -> bool:

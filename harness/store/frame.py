@@ -1,9 +1,4 @@
-"""Results as tidy tables: one row a trial, one row a point. The home of pandas in the harness.
-
-A source is `harness.store.directory.Store` (the truth) or `harness.store.mlflow_runs.MLflow` (the view);
-after a sync both give
-equal frames.
-"""
+"""Results as tidy tables: one row a trial, one row a point. The home of pandas in the harness."""
 
 from __future__ import annotations
 
@@ -18,6 +13,7 @@ import numpy as np
 
 from harness.config import Trial
 from harness.errors import DfkdError
+from harness.store.directory import Look
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,16 +38,10 @@ _NOT_YET = "not measured yet: `dfkd measure` on this grid adds it"
 
 
 class Source(Protocol):
-    """Where results come from."""
+    """Where results come from: `harness.store.directory.Store`, or what reads like it."""
 
-    def status(self, trial: Trial) -> str:
-        """One of `harness.store.directory.Status`."""
-
-    def result(self, trial: Trial) -> dict[str, Any] | None:
-        """What ``result.json`` holds, or None."""
-
-    def failure(self, trial: Trial) -> dict[str, Any] | None:
-        """Kind and reason, or None."""
+    def look(self, trial: Trial) -> Look:
+        """What there is of a trial."""
 
     def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Rows of the curve, narrowed to ``point`` and ``keys``."""
@@ -136,9 +126,8 @@ def _row(
     stale: Callable[[Trial, Mapping[str, Any]], str] | None,
     asked: Sequence[str],
 ) -> tuple[dict[str, Any], set[str]]:
-    status = source.status(trial)
-    result = source.result(trial) if status == "done" else None
-    failure = None if status in ("done", "running") else source.failure(trial)
+    found = source.look(trial)
+    settings = json.dumps(trial.settings, sort_keys=True)
     row: dict[str, Any] = {
         "id": trial.id,
         "task": trial.task,
@@ -152,24 +141,23 @@ def _row(
         "teacher_seed": trial.teacher_seed,
         "budget": str(trial.budget),
         "precision": trial.precision,
-        "status": status,
-        "reason": failure["reason"] if failure else "",
-        "settings": json.dumps(trial.settings, sort_keys=True),
+        "status": found.status,
+        "reason": found.failure["reason"] if found.failure else "",
+        "settings": settings,
         "classes": _classes(trial.task),
-        "authors_batch": _authors_batch(trial.method, json.dumps(trial.settings, sort_keys=True)),
+        "authors_batch": _authors_batch(trial.method, settings),
     }
-    if result is None:
+    if (result := found.result) is None:
         return row, set()
     metrics, provenance = result["metrics"], result.get("provenance", {})
     unavailable = result.get("unavailable", {}) | dict.fromkeys(lacking(result, asked), _NOT_YET)
     row |= _numbers(metrics)
-    # MLflow keeps them as numbers of their own: a table of scalars asks for no curve there.
-    row |= _numbers(result.get("training") or tops(source.curve(trial, ("top1",))))
+    row |= _numbers(tops(source.curve(trial, ("top1",))))
     row |= _numbers({k: v for k, v in result.get("spend", {}).items() if k in SPEND})
     row |= _numbers({k: v for k, v in result.get("cost", {}).items() if k in COST})
     texts = {k: v for k, v in provenance.items() if PROVENANCE.get(k) is str and isinstance(v, str)}
     row |= texts | _numbers({k: v for k, v in provenance.items() if PROVENANCE.get(k) is float})
-    row["warnings"] = "; ".join(result.get("warnings", []))
+    row["warnings"] = "; ".join(found.warnings)
     row["unavailable"] = json.dumps(unavailable, sort_keys=True) if unavailable else ""
     row["stale"] = stale(trial, provenance) if stale else ""
     return row, set(_numbers(metrics)) | set(unavailable)

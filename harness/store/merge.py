@@ -19,7 +19,7 @@ from harness.errors import DfkdError, DiskError
 from harness.files import locked, saying, scratch, whole
 from harness.store import cards
 from harness.store.compare import Pair, pair
-from harness.store.directory import Busy, Kept, holding
+from harness.store.directory import Busy, TrialDir, holding
 from harness.store.records import Record, Side, record_of
 
 #: what a directory holds that is about its place
@@ -212,7 +212,7 @@ def _copy(source: Path, here: Path, beside: Path) -> None:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / name, new / name)
     with holding(here):
-        if here.exists() and Kept(here).settled() != "missing":
+        if here.exists() and TrialDir.at(here).settled() != "missing":
             raise DfkdError(f"{here} changed since it was looked at: merge again")
         if here.exists():
             here.rename(beside / f"{here.name}.declared")

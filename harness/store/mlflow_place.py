@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import files
 from harness.errors import DfkdError, DiskError
 from harness.store.directory import TrialDir
 
@@ -67,9 +66,7 @@ class Place:
         path = self.out / "tracking.json"
         known = _json(path)
         if known.get(self.key) != token:
-            new = path.with_name(f".tracking.{os.getpid()}.tmp")
-            new.write_text(json.dumps(known | {self.key: token}, indent=1))
-            new.replace(path)
+            files.write_json(path, known | {self.key: token})
 
     def is_marked(self, run: TrialDir, token: str, digest: str) -> bool:
         """Whether MLflow is known to hold this state of the trial."""
@@ -84,21 +81,20 @@ class Place:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        value = json.loads(path.read_text())
-        return value if isinstance(value, dict) else {}
+    with suppress(DiskError):
+        return files.read_json(path) or {}
     return {}
 
 
 @contextmanager
-def told(uri: str) -> Iterator[None]:
+def told(uri: str, what: str = "is unreachable") -> Iterator[None]:
     """Whatever MLflow, its database driver or the network raises, in one line."""
     try:
         yield
     except DfkdError:
         raise
     except Exception as error:
-        raise DfkdError(f"MLflow at {mask(uri)} is unreachable: {reason(error)}") from error
+        raise DfkdError(f"MLflow at {mask(uri)} {what}: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:

@@ -1,7 +1,8 @@
-"""What MLflow is told of a trial, and how to read it back: plain data, no MLflow.
+"""What MLflow is told of a trial: plain data, no MLflow.
 
-Numbers become metrics (a point of the curve at its own step, the rest at step 0 under ``final/``,
-``spend/``, ``cost/``, ``provenance/`` and ``training/``), texts become tags. Doubles survive the way exactly.
+The trial's files are its artifacts, for whoever reads it back (`harness.store.mlflow_runs.Download`). For
+people who sort and filter, numbers become metrics (a point of the curve at its own step, the rest at step 0
+under ``final/``, ``spend/``, ``cost/``, ``provenance/`` and ``training/``) and texts become tags.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ ARTIFACTS = (
     *("samples.npz", "confusion.npy", "predictions.npz"),
 )
 
-_VERSION = 2  # raised when the record's form changes: what was synced before is synced again
+_VERSION = 3  # raised when the record's form changes: what was synced before is synced again
 _CHUNK = 4000  # MLflow cuts longer tags (5000 to 8000, by version) with no more than a warning
-_OWN_TAGS = frozenset({"trial_id", "status", "variant", "record", "warnings", "unavailable", "failure"})
+_OWN_TAGS = frozenset(
+    ("trial_id", "status", "variant", "record", "warnings", "unavailable", "failure", "files")
+)
 
 Numbers = dict[tuple[str, int], float]
 
@@ -53,27 +56,27 @@ class Record:
 
 def record_of(run: TrialDir) -> Record:
     """The record of a trial's directory as it stands."""
+    curve, found = run.curve(), run.look(live=False)
+    result = found.result | {"training": tops(curve)} if found.result else {}
     numbers: Numbers = {}
-    curve = run.curve()
     for row in curve:
         numbers |= row_numbers(row)
-    result, failure, status = run.result() or {}, run.failure(), run.settled()
-    if result:
-        result = result | {"training": tops(curve)}
-    tags = {"trial_id": run.id, "variant": run.trial.label or run.trial.method, "status": status}
+    tags = {"trial_id": run.id, "variant": run.trial.label or run.trial.method, "status": found.status}
     for section, prefix in SECTIONS.items():
         for name, value in result.get(section, {}).items():
             key = f"{prefix}/{quote(name)}"
             if is_number(value):
                 numbers[key, 0] = float(value)
             elif isinstance(value, str):
-                tags |= split(key, value)
-    for name in ("warnings", "unavailable"):
-        if result.get(name):
-            tags |= split(name, json.dumps(result[name]))
-    if failure:
-        tags |= split("failure", json.dumps({"kind": failure["kind"], "reason": failure["reason"]}))
-    return Record(status, state_digest(run), numbers, tags)
+                tags[key] = value
+    if found.warnings:
+        tags["warnings"] = json.dumps(found.warnings)
+    if unavailable := result.get("unavailable"):
+        tags["unavailable"] = json.dumps(unavailable)
+    if found.failure:
+        tags["failure"] = f"{found.failure['kind']}: {found.failure['reason']}"
+    tags["files"] = " ".join(name for name in ARTIFACTS if (run.path / name).exists())
+    return Record(found.status, state_digest(run), numbers, {k: v[:_CHUNK] for k, v in tags.items()})
 
 
 def row_numbers(row: Mapping[str, Any]) -> Numbers:
@@ -84,7 +87,8 @@ def row_numbers(row: Mapping[str, Any]) -> Numbers:
 
 def has_story(run: TrialDir) -> bool:
     """Whether there is anything to record: a trial that nobody ran has no run in MLflow."""
-    return run.settled() != "missing" or run.failure() is not None
+    found = run.look(live=False)
+    return found.status != "missing" or found.failure is not None
 
 
 def state_digest(run: TrialDir) -> str:
@@ -117,44 +121,9 @@ def params(trial: Trial) -> dict[str, str]:
     return {name: str(value)[:_CHUNK] for name, value in named.items()}
 
 
-def result_of(tags: Mapping[str, str], latest: Mapping[str, float]) -> dict[str, Any]:
-    """``result.json`` again, from a run's tags and the latest value of its metrics."""
-    result: dict[str, Any] = {"id": tags["trial_id"]}
-    for section, prefix in SECTIONS.items():
-        start = prefix + "/"
-        found: dict[str, Any] = {
-            unquote(k.removeprefix(start)): number(v) for k, v in latest.items() if k.startswith(start)
-        }
-        names = {k.partition(".")[0] for k in tags if k.startswith(start)}
-        result[section] = found | {unquote(k.removeprefix(start)): join(k, tags) for k in names}
-    result["warnings"] = json.loads(join("warnings", tags) or "[]")
-    result["unavailable"] = json.loads(join("unavailable", tags) or "{}")
-    return result
-
-
-def failure_of(tags: Mapping[str, str]) -> dict[str, Any] | None:
-    """``failure.json`` again, less its detail, which is an artifact."""
-    text = join("failure", tags)
-    return json.loads(text) | {"detail": ""} if text else None
-
-
-def rows_of(numbers: Numbers) -> list[dict[str, Any]]:
-    """Rows of the curve again, in order; keys of the result's sections are left out."""
-    rows: dict[int, dict[str, Any]] = {}
-    for (key, step), value in numbers.items():
-        if is_curve(key):
-            rows.setdefault(step, {"point": step})[unquote(key)] = value
-    return [rows[step] for step in sorted(rows)]
-
-
 def missing(want: Numbers, have: Numbers) -> Numbers:
     """What has to be logged for ``have`` to become ``want``."""
     return {k: v for k, v in want.items() if k not in have or not _same(v, have[k])}
-
-
-def is_curve(key: str) -> bool:
-    """Whether a metric belongs to the curve."""
-    return not _in_section(key)
 
 
 def is_own(tag: str) -> bool:
@@ -163,47 +132,24 @@ def is_own(tag: str) -> bool:
     return name in _OWN_TAGS or _in_section(name)
 
 
-def number(value: float) -> float:
-    """A stored metric's value: MLflow keeps infinities as the largest double."""
-    return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else float(value)
-
-
 def quote(name: str) -> str:
     """A name in the characters MLflow allows; ``:2E`` stands for a byte, as ``%2E`` does in a URL."""
     safe = r"[^A-Za-z0-9_\- /]" if all(name.split("/")) else r"[^A-Za-z0-9_\- ]"
     return re.sub(safe, lambda m: "".join(f":{b:02X}" for b in m.group().encode()), name)
 
 
-def unquote(key: str) -> str:
-    """The name that `quote` was given."""
-    raw = re.sub(rb":([0-9A-F]{2})", lambda m: bytes([int(m.group(1), 16)]), key.encode())
-    return raw.decode()
-
-
 def curve_key(name: str) -> str:
     """Key of a curve's column; never mistaken for a section's."""
     key = quote(name)
-    return key if is_curve(key) else key.replace("/", ":2F")
-
-
-def split(name: str, text: str) -> dict[str, str]:
-    """A text as tags that are short enough: ``name``, ``name.2``, ``name.3``."""
-    parts = [text[i : i + _CHUNK] for i in range(0, len(text), _CHUNK)] or [""]
-    return {name if i == 0 else f"{name}.{i + 1}": part for i, part in enumerate(parts)}
-
-
-def join(name: str, tags: Mapping[str, str]) -> str:
-    """The text that `split` was given; empty where there is none."""
-    parts, i = [tags.get(name, "")], 2
-    while (more := tags.get(f"{name}.{i}")) is not None:
-        parts.append(more)
-        i += 1
-    return "".join(parts)
+    return key.replace("/", ":2F") if _in_section(key) else key
 
 
 def latest(history: Iterable[tuple[int, int, float]]) -> dict[int, float]:
     """Step -> the value logged last, out of (timestamp, step, value): a resumed trial logs some twice."""
-    return {step: number(value) for _, step, value in sorted(history, key=lambda h: h[0])}
+    logged = {step: value for _, step, value in sorted(history, key=lambda h: h[0])}
+    # MLflow keeps infinities as the largest double
+    most = sys.float_info.max
+    return {k: math.copysign(math.inf, v) if abs(v) == most else v for k, v in logged.items()}
 
 
 def _in_section(key: str) -> bool:

@@ -1,8 +1,7 @@
 """MLflow as a view of the trial directories: written by the driver alone, rebuilt from them at any time.
 
-`Ledger` writes (through `harness.store.mlflow_tracker.Tracker`, which never stops a trial); `MLflow` reads
-and gives
-the same frames as `harness.store.directory.Store`. The only home of mlflow, imported when it is used.
+`Ledger` writes (through `harness.store.mlflow_tracker.Tracker`, which never stops a trial), `Download` reads.
+The only home of mlflow, imported when it is used.
 """
 
 from __future__ import annotations
@@ -10,22 +9,21 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
-from filelock import FileLock
-
+from harness import files
 from harness.errors import DfkdError
-from harness.files import read_arrays, read_rows
 from harness.store import mlflow_record
-from harness.store.directory import Status, Store, TrialDir, held, narrow
+from harness.store.directory import Store, TrialDir
 from harness.store.mlflow_place import Place, mask, sqlite_file, told
 
 if TYPE_CHECKING:
@@ -56,14 +54,13 @@ class Synced:
 
 
 class Recorded(NamedTuple):
-    """What MLflow holds of a run, without its histories; MLflow's own object takes five times the memory."""
+    """What is asked of a run that MLflow holds; its own object takes five times the memory."""
 
     run_id: str
     status: str
     started: int
     artifacts: str
     tags: dict[str, str]
-    metrics: dict[str, float]
 
 
 @dataclass
@@ -83,12 +80,11 @@ class Ledger:
 
     def open(self) -> Ledger:
         """Connect; make database and experiment where there is none yet, one process at a time."""
-        place = self.place
-        file = sqlite_file(place.uri)
+        place, file = self.place, sqlite_file(self.place.uri)
         near = place.out / "mlflow" if file is None else file
         near.parent.mkdir(parents=True, exist_ok=True)
         place.out.mkdir(parents=True, exist_ok=True)
-        with FileLock(near.with_name(near.name + ".lock")):  # MLflow's migrations take none
+        with files.locked(near.with_name(near.name + ".lock")):  # MLflow's migrations take none
             if file is not None and not file.exists():
                 # Killed half-way, a database stays unusable: it gets its name when it is whole.
                 new = file.with_name(f".{file.name}.tmp")
@@ -97,48 +93,46 @@ class Ledger:
                 _connect(f"sqlite:///{new}").search_experiments(max_results=1)
                 new.replace(file)
             self.client = _connect(place.uri)
-            found = self.client.get_experiment_by_name(place.experiment)
-            if found is None:
-                # A server keeps artifacts where it likes; a database does not say where.
-                own = (
-                    None if place.uri.startswith("http") else (place.out.absolute() / "mlartifacts").as_uri()
-                )
-                found = self._create(own)
-        if found.lifecycle_stage != "active":
-            raise DfkdError(f"experiment {place.experiment!r} was deleted there; restore it")
+            found = self._experiment()
         self.experiment_id = found.experiment_id
         self.token = f"{found.experiment_id}@{found.creation_time}"
         place.remember(self.token)
         return self
 
-    def _create(self, artifacts: str | None) -> Any:
+    def _experiment(self) -> Any:
         from mlflow.exceptions import MlflowException
 
-        name = self.place.experiment
-        with suppress(MlflowException):  # another machine was first
-            return self.client.get_experiment(self.client.create_experiment(name, artifacts))
-        found = self.client.get_experiment_by_name(name)
+        place, named = self.place, self.client.get_experiment_by_name
+        if (found := named(place.experiment)) is None:
+            # A server keeps artifacts where it likes; a database does not say where.
+            own = None if place.uri.startswith("http") else (place.out.absolute() / "mlartifacts").as_uri()
+            with suppress(MlflowException):  # another machine was first
+                self.client.create_experiment(place.experiment, own)
+            found = named(place.experiment)
         if found is None:
-            raise DfkdError(f"experiment {name!r} can neither be found nor created")
+            raise DfkdError(f"experiment {place.experiment!r} can neither be found nor created")
+        if found.lifecycle_stage != "active":
+            raise DfkdError(f"experiment {place.experiment!r} was deleted there; restore it")
         return found
 
     def begin(self, trial: Trial) -> Live:
         """The trial's run, RUNNING: looked up by the tag ``trial_id`` before it is created."""
         found = _runs(self.client, self.experiment_id, trial.id).get(trial.id)
-        live = Live(trial, found[0].run_id, None) if found else self._new(trial)
-        if found:
-            self.client.update_run(live.run_id, status="RUNNING")
-            self._tag(live, {"status": "running", "record": ""})
+        if not found:
+            return self.create(trial)
+        live = Live(trial, found[0].run_id, None)
+        self.client.update_run(live.run_id, status="RUNNING")
+        self._tag(live, {"status": "running", "record": ""})
         return live
 
-    def _new(self, trial: Trial) -> Live:
+    def create(self, trial: Trial) -> Live:
+        """Another run for the trial."""
         from mlflow.entities import Param
 
         tags = {"trial_id": trial.id, "status": "running", "variant": trial.label or trial.method}
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=trial.cell)
-        self.client.log_batch(
-            run.info.run_id, params=[Param(k, v) for k, v in mlflow_record.params(trial).items()]
-        )
+        params = [Param(k, v) for k, v in mlflow_record.params(trial).items()]
+        self.client.log_batch(run.info.run_id, params=params)
         return Live(trial, run.info.run_id)
 
     def log(self, live: Live, numbers: mlflow_record.Numbers, after: int = 0) -> None:
@@ -161,11 +155,10 @@ class Ledger:
             have, after = _history(self.client, live.run_id, names)
         if have.keys() - want.numbers.keys():  # points of an attempt that was cut back: none can be unsaid
             self.remove(live.run_id)
-            live, have = self._new(run.trial), {}
+            live, have = self.create(run.trial), {}
         self.log(live, mlflow_record.missing(want.numbers, have), after)
-        for name in mlflow_record.ARTIFACTS:
-            if (run.path / name).exists():
-                self.client.log_artifact(live.run_id, str(run.path / name))
+        for name in want.tags["files"].split():
+            self.client.log_artifact(live.run_id, str(run.path / name))
         for name in self.client.get_run(live.run_id).data.tags:
             if mlflow_record.is_own(name) and name not in want.tags and name != "record":
                 self.client.delete_tag(live.run_id, name)
@@ -202,110 +195,64 @@ class Ledger:
                 unchanged += 1
                 self.place.mark(run, self.token, digest)
             else:
-                live = Live(run.trial, found[0].run_id, None) if found else self._new(run.trial)
+                live = Live(run.trial, found[0].run_id, None) if found else self.create(run.trial)
                 self.complete(run, live)
                 completed, created = completed + bool(found), created + (not found)
         for id, found in recorded.items():  # of other grids that wrote here: only no zombies
             path = dirs.out / "trials" / id
             for left in found:
-                if left.status == "RUNNING" and path.exists() and not held(path):
+                if left.status == "RUNNING" and path.exists() and not files.held(path / "lock"):
                     self.client.set_terminated(left.run_id, "KILLED")
         return Synced(created, completed, removed, unchanged)
 
 
-class MLflow:
-    """MLflow as a source of frames; reads each run once, histories and arrays when asked."""
+class Download(Store):
+    """The files that MLflow holds of a grid, as a store; each is fetched when it is first asked for.
+
+    A trial that runs is as it was recorded last.
+    """
 
     def __init__(self, uri: str, experiment: str) -> None:
-        """Name the place; connects when first asked.
-
-        Args:
-            uri: as `resolve_uri` gives it.
-            experiment: the grid's name.
-        """
+        """Name the place (`harness.store.mlflow_place.resolve_uri`, the grid's name); connects later."""
+        folder = tempfile.mkdtemp(prefix="dfkd-mlflow-")
+        super().__init__(Path(folder))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.uri, self.experiment = uri, experiment
 
-    @cached_property
-    def _client(self) -> MlflowClient:
-        file = sqlite_file(self.uri)
-        if file is not None and not file.exists():
-            raise DfkdError(f"no MLflow database {file}: run `dfkd sync` first")
-        return _connect(self.uri)
+    def run(self, trial: Trial) -> TrialDir:
+        """The trial's directory, with what `TrialDir.look` and `TrialDir.curve` read."""
+        self._fetch(trial.id, {"result.json", "failure.json", "curve.jsonl"})
+        return super().run(trial)
+
+    def _arrays(self, id: str, name: str) -> dict[str, np.ndarray] | None:
+        self._fetch(id, {name})
+        return super()._arrays(id, name)
 
     @cached_property
     def _runs(self) -> dict[str, Recorded]:
+        file = sqlite_file(self.uri)
+        if file is not None and not file.exists():
+            raise DfkdError(f"no MLflow database {file}: run `dfkd sync` first")
         with told(self.uri):
-            found = self._client.get_experiment_by_name(self.experiment)
+            client = _connect(self.uri)
+            found = client.get_experiment_by_name(self.experiment)
             if found is None:
                 place = mask(self.uri)
                 raise DfkdError(f"MLflow at {place} has no experiment {self.experiment!r}: run `dfkd sync`")
-            return {id: runs[0] for id, runs in _runs(self._client, found.experiment_id).items()}
+            return {id: runs[0] for id, runs in _runs(client, found.experiment_id).items()}
 
-    def status(self, trial: Trial) -> Status:
-        """As the directory's was when it was recorded."""
-        run = self._runs.get(trial.id)
-        status: Any = run.tags.get("status", "partial") if run else "missing"
-        return status
-
-    def result(self, trial: Trial) -> dict[str, Any] | None:
-        """As `TrialDir.result`, with every number a float."""
-        if self.status(trial) != "done":
-            return None
-        run = self._runs[trial.id]
-        return mlflow_record.result_of(run.tags, run.metrics)
-
-    def failure(self, trial: Trial) -> dict[str, Any] | None:
-        """As `TrialDir.failure`, without the detail."""
-        run = self._runs.get(trial.id)
-        return mlflow_record.failure_of(run.tags) if run else None
-
-    def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Rows of the curve; ``keys`` narrows them (``point`` stays).
-
-        A whole record has the curve as an artifact, one file. Of a trial that runs, or whose artifacts are
-        gone, the histories are asked for, a request each: there ``keys`` spares requests.
-        """
-        if (run := self._runs.get(trial.id)) is None:
-            return []
-        names = [k for k in run.metrics if mlflow_record.is_curve(k)]
-        with told(self.uri):
-            if names and run.tags.get("record"):
-                with self._artifact(run, "curve.jsonl") as path:
-                    if path is not None:
-                        return narrow(read_rows(path.read_bytes()), keys)
-            want = None if keys is None else {mlflow_record.curve_key(k) for k in keys}
-            names = [k for k in names if want is None or k in want]
-            return mlflow_record.rows_of(_history(self._client, run.run_id, names)[0])
-
-    def samples(self, id: str) -> dict[str, np.ndarray] | None:
-        """Arrays of a trial's ``samples.npz``, or None."""
-        return self._arrays(id, "samples.npz")
-
-    def predictions(self, id: str) -> dict[str, np.ndarray] | None:
-        """Arrays of a trial's ``predictions.npz``, or None."""
-        return self._arrays(id, "predictions.npz")
-
-    def _arrays(self, id: str, name: str) -> dict[str, np.ndarray] | None:
+    def _fetch(self, id: str, names: set[str]) -> None:
         if (run := self._runs.get(id)) is None:
-            return None
-        with told(self.uri), self._artifact(run, name) as path:
-            return None if path is None else read_arrays(path)
-
-    @contextmanager
-    def _artifact(self, run: Recorded, name: str) -> Iterator[Path | None]:
-        """A file of a run where it lies, or downloaded for the while; None where the run has none."""
+            return
         from mlflow import artifacts
 
-        root = run.artifacts  # the client's own way to it asks for the run again
-        listed = artifacts.list_artifacts(root, tracking_uri=self.uri)
-        if not any(file.path.rpartition("/")[2] == name for file in listed):
-            yield None
-        elif urlsplit(root).scheme in ("", "file"):
-            yield Path(artifacts.download_artifacts(f"{root}/{name}", tracking_uri=self.uri))
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                found = artifacts.download_artifacts(f"{root}/{name}", dst_path=folder, tracking_uri=self.uri)
-                yield Path(found)
+        home = self.out / "trials" / id
+        for name in names & set(run.tags.get("files", "").split()):
+            if not (home / name).exists():
+                with told(self.uri, f"cannot give {name} of trial {id}"):
+                    # the client's own way to a run's artifacts asks for the run again
+                    file = f"{run.artifacts}/{name}"
+                    artifacts.download_artifacts(file, dst_path=str(home), tracking_uri=self.uri)
 
 
 def _connect(uri: str) -> MlflowClient:
@@ -322,18 +269,21 @@ def _runs(client: MlflowClient, experiment_id: str, id: str | None = None) -> di
     """Trial id -> its runs, the one to keep first: terminal before running, then the oldest."""
     runs: dict[str, list[Recorded]] = {}
     token, text = None, "" if id is None else f"tags.trial_id = '{id}'"
-    with uncollected():  # else 10,000 runs take three times as long to read
+    collects = gc.isenabled()
+    gc.disable()  # looking through all that stays, over and over, doubles the time of reading thousands
+    try:
         while True:
             page = client.search_runs([experiment_id], text, max_results=_PAGE, page_token=token)
             for run in page:
-                info, data = run.info, run.data
-                if name := data.tags.get("trial_id"):
-                    found = Recorded(
-                        info.run_id, info.status, info.start_time, info.artifact_uri, data.tags, data.metrics
-                    )
+                info, tags = run.info, run.data.tags
+                if name := tags.get("trial_id"):
+                    found = Recorded(info.run_id, info.status, info.start_time, info.artifact_uri, tags)
                     runs.setdefault(name, []).append(found)
             if not (token := page.token):
                 break
+    finally:
+        if collects:
+            gc.enable()
     for several in runs.values():
         several.sort(key=lambda run: (run.status != "FINISHED", run.started, run.run_id))
     return runs
@@ -348,21 +298,3 @@ def _history(client: MlflowClient, run_id: str, names: Iterable[str]) -> tuple[m
         numbers |= {(name, step): value for step, value in mlflow_record.latest(logged).items()}
         newest = max([newest, *(time for time, _, _ in logged)])
     return numbers, newest
-
-
-@contextmanager
-def uncollected(*, keep: bool = False) -> Iterator[None]:
-    """Collect nothing for the while: looking through objects that stay, over and over, takes most of it.
-
-    Args:
-        keep: never look at what was made here again; right for what lives as long as the process.
-    """
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            if keep:
-                gc.freeze()
-            gc.enable()

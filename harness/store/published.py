@@ -28,12 +28,11 @@ from pydantic import ValidationError
 from harness.config import PROTOCOL, Grid, Trial, one_line
 from harness.errors import DfkdError
 from harness.files import read_bytes, saying
-from harness.store.directory import Kept, Store
+from harness.store.directory import Store, TrialDir
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from harness.store.directory import TrialDir
     from harness.store.stale import Staleness
 
 NAME = "trials.zip"
@@ -139,7 +138,7 @@ class Archive:
                 for name, data in found.items():
                     if data is not None:
                         (home / name).write_bytes(data)
-            if found["result.json"] is not None and Kept(home).result() is None:
+            if found["result.json"] is not None and TrialDir.at(home).result() is None:
                 raise DfkdError(f"{self.file} cannot be read: the result of {trial.id} is damaged")
 
     # --- reading ------------------------------------------------------------------------------------

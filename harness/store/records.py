@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import DfkdError
 from harness.store import published
-from harness.store.directory import Kept, Status, Store
+from harness.store.directory import Status, Store, TrialDir
 
 #: what a trial declares that changes no number of its last point, and what has a place of its own
 _APART = frozenset({"id", "label", "points", "cpus", "metrics"})
@@ -69,7 +69,7 @@ class Record:
 
     def curve(self) -> list[dict[str, Any]]:
         """Its rows, read now."""
-        return Kept(self.path).curve()
+        return TrialDir.at(self.path).curve()
 
 
 @dataclass
@@ -131,17 +131,16 @@ def record_of(path: Path) -> Record:
         raise DfkdError(f"{file} cannot be read: {type(error).__name__}: {error}") from None
     if told.get("id") != path.name:
         raise DfkdError(f"{file} is of trial {told.get('id')}: damaged or moved")
-    kept = Kept(path)
-    result, status = kept.result() or {}, kept.status()
-    failure = None if status in ("done", "running") else kept.failure()
+    found = TrialDir.at(path).look()
+    result = found.result or {}
     parts = {part: result.get(part, {}) for part in ("metrics", "spend", "provenance")}
     return Record(
         path=path,
         id=path.name,
         **names,
         row=told.get("label") or told["method"],
-        status=status,
-        reason=failure["reason"] if failure else "",
+        status=found.status,
+        reason=found.failure["reason"] if found.failure else "",
         declared=declared,
         points=told.get("points"),
         **parts,

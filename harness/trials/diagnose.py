@@ -85,14 +85,15 @@ def after(
 
 def of_run(run: TrialDir) -> list[str]:
     """Warnings of a trial wherever it stands: of its result, or of what there is to see so far."""
-    if run.result() is not None or not (curve := run.curve()):
-        return run.warnings()
+    found = run.look(live=False)
+    if found.result is not None or not (curve := run.curve()):
+        return list(found.warnings)
     from harness.tasks import catalog
 
     try:
-        return [*run.warnings(), *divergence(curve, catalog.describe(run.trial.task).K)]
+        return [*found.warnings, *divergence(curve, catalog.describe(run.trial.task).K)]
     except DfkdError:  # a folder of images that is not here
-        return run.warnings()
+        return list(found.warnings)
 
 
 def blur(metrics: Mapping[str, float]) -> list[str]:

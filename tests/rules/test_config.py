@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import pickle
 import random
 from typing import Any
 
@@ -50,6 +51,15 @@ def make(**change: Any) -> Trial:
 
 
 # --- ids ----------------------------------------------------------------------------------------
+
+
+def test_an_id_that_was_asked_for_changes_nothing_else():
+    asked, fresh = make(), make()
+    assert asked.id and asked == fresh and repr(asked) == repr(fresh)
+    assert asked.model_dump() == fresh.model_dump() and asked.model_dump_json() == fresh.model_dump_json()
+    assert pickle.loads(pickle.dumps(asked)) == fresh
+    for deep in (False, True):
+        assert asked.model_copy(update={"seed": 3}, deep=deep).id == make(seed=3).id != asked.id
 
 
 def test_the_id_is_the_hash_of_what_is_declared():

@@ -12,28 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.config import Budget, Trial
+from harness import files
 from harness.errors import DfkdError, DiskError
 from harness.store.directory import Busy, Store, TrialDir
-from harness.tasks.catalog import RECIPES
-
-
-def make(seed: int = 0, **change: Any) -> Trial:
-    fields: dict[str, Any] = {
-        "task": "digits", "task_version": 1, "teacher": "wrn16_2", "student": "wrn16_1", "method": "cpsc",
-        "method_version": 1, "settings": {"beta": 1.0}, "recipe": RECIPES["small"], "teacher_seed": 0,
-        "budget": Budget(amount=10), "seed": seed, "label": "cpsc",
-    }  # fmt: skip
-    return Trial(**(fields | change))
+from tests import build
+from tests.build import result, row, trial
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> TrialDir:
-    return TrialDir(tmp_path / "out", make())
-
-
-def result(run: TrialDir) -> dict[str, Any]:
-    return {"id": run.id, "metrics": {"top1": 90.0}, "warnings": []}
+    return TrialDir(tmp_path / "out", trial())
 
 
 def test_a_trial_goes_from_missing_over_partial_to_done(run: TrialDir) -> None:
@@ -44,8 +32,8 @@ def test_a_trial_goes_from_missing_over_partial_to_done(run: TrialDir) -> None:
         run.append({"point": 1, "top1": 50.0})
         (run.path / "checkpoint").mkdir()
         assert run.status() == "partial"
-        run.finish(result(run))
-    assert run.status() == "done" and run.result() == result(run)
+        run.finish(result(run.trial))
+    assert run.status() == "done" and run.result() == result(run.trial)
     assert not (run.path / "checkpoint").exists()
     assert json.loads((run.path / "trial.json").read_text())["seed"] == 0
     assert not list(run.path.glob(".*"))
@@ -136,9 +124,9 @@ def test_killed_before_the_first_point_is_missing_with_a_reason(run: TrialDir) -
 def test_a_damaged_result_is_run_again_and_says_so(run: TrialDir, text: str) -> None:
     run.prepare()
     (run.path / "result.json").write_text(text)
-    assert run.result() is None and run.status() == "partial"
-    assert "damaged" in (run.failure() or {})["reason"]
-    run.finish(result(run))
+    found = run.look()
+    assert found.result is None and found.status == "partial" and "damaged" in (found.failure or {})["reason"]
+    run.finish(result(run.trial))
     assert run.status() == "done" and run.failure() is None
 
 
@@ -158,7 +146,7 @@ def test_a_kill_between_two_files_leaves_the_old_one_and_no_litter_for_long(run:
 
 def test_an_out_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    run = TrialDir(tmp_path / "file", make())
+    run = TrialDir(tmp_path / "file", trial())
     assert run.status() == "missing"
     for act in (run.prepare, lambda: run.fail("killed", "x"), lambda: run.lock().__enter__()):
         with pytest.raises(DiskError, match=r"cannot write .*file.*: Not a directory"):
@@ -173,21 +161,55 @@ def test_a_full_disk_is_one_clear_line(run: TrialDir) -> None:
         run.append({"point": 1})
 
 
-def test_the_source_reads_curves_by_key_and_samples(tmp_path: Path) -> None:
-    dirs, trial = Store(tmp_path), make()
-    assert dirs.samples(trial.id) is None and dirs.curve(trial) == []
-    run = dirs.run(trial)
+def test_one_look_says_all_and_reads_each_file_once(run: TrialDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    with run.lock():
+        run.prepare()
+        run.warn(["blur: early"])
+        assert run.look().warnings == ("blur: early",)
+        run.fail("killed", "node lost")
+        other = TrialDir(run.path.parents[1], run.trial)
+        assert other.look().status == "running" and other.look().failure is None
+        assert (other.look(live=False).failure or {})["reason"] == "node lost"
+        run.finish(result(run.trial, warnings=["blur: late"]))
+    asked: list[str] = []
+    read = files.read_json
+    monkeypatch.setattr(files, "read_json", lambda path: asked.append(path.name) or read(path))  # type: ignore[func-returns-value]
+    found = run.look()
+    assert (found.status, found.failure, found.warnings) == ("done", None, ("blur: late",))
+    assert found.result == result(run.trial, warnings=["blur: late"]) and asked == ["result.json"]
+
+
+def test_a_directory_is_read_by_its_path_alone(tmp_path: Path) -> None:
+    made = build.finished(tmp_path, trial(3))
+    run = TrialDir.at(made.path)
+    assert run.id == made.id and run.look() == made.look() and run.curve() == made.curve()
+    assert run.trial == made.trial
+    told = json.loads((run.path / "trial.json").read_text())
+    for change, complaint in [({"later": 1}, "is damaged: later"), ({"seed": 4}, "describes trial")]:
+        (run.path / "trial.json").write_text(json.dumps(told | change))
+        again = TrialDir.at(made.path)
+        assert again.status() == "done", "what another version wrote"
+        with pytest.raises(DfkdError, match=rf"trial\.json {complaint}"):
+            _ = again.trial
+    with pytest.raises(DfkdError, match=r"trial\.json cannot be read"):
+        _ = TrialDir.at(tmp_path / "nowhere").trial
+
+
+def test_the_store_reads_curves_by_key_and_arrays(tmp_path: Path) -> None:
+    dirs, of = Store(tmp_path), trial()
+    assert dirs.samples(of.id) is None and dirs.curve(of) == [] and dirs.look(of).status == "missing"
+    run = dirs.run(of)
     run.prepare()
-    run.append({"point": 1, "top1": 2.0, "agreement": 3.0})
-    assert dirs.curve(trial, ["top1"]) == [{"point": 1, "top1": 2.0}]
+    run.append(row(1, top1=2.0))
+    assert dirs.curve(of, ["top1"]) == [{"point": 1, "top1": 2.0}]
     np.savez(run.path / "samples.npz", images=np.arange(4, dtype=np.uint8), y=np.array([7]))
-    arrays = dirs.samples(trial.id)
+    arrays = dirs.samples(of.id)
     assert arrays is not None and arrays["images"].tolist() == [0, 1, 2, 3] and arrays["y"].tolist() == [7]
-    assert dirs.predictions(trial.id) is None, "a trial of before there were any"
+    assert dirs.predictions(of.id) is None, "a trial of before there were any"
     run.write_arrays("predictions.npz", {"y": np.array([3, 1], np.uint8), "s": np.array([3, 2], np.uint8)})
-    found = dirs.predictions(trial.id)
+    found = dirs.predictions(of.id)
     assert found is not None and found["s"].tolist() == [3, 2] and found["y"].dtype == np.uint8
     assert not list(run.path.glob(".*"))
     (run.path / "samples.npz").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(DfkdError, match=r"samples\.npz cannot be read"):
-        dirs.samples(trial.id)
+        dirs.samples(of.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
@@ -19,44 +21,38 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.config import Budget, Trial
+from harness.config import Trial
 from harness.errors import DfkdError
 from harness.store import mlflow_record
 from harness.store.directory import Store, TrialDir
 from harness.store.frame import curves, frame
 from harness.store.mlflow_place import Place, resolve_uri
-from harness.store.mlflow_runs import Ledger, MLflow
+from harness.store.mlflow_runs import Download, Ledger
 from harness.store.mlflow_tracker import Tracker, needs_sync
-from harness.tasks.catalog import RECIPES
+from tests import build
 
 LONG = "mode collapse in class “7”: " + "x" * 9000 + "\n\0end"
 
 
-def make(seed: int = 0, **change: Any) -> Trial:
-    fields: dict[str, Any] = {
-        "task": "digits", "task_version": 1, "teacher": "wrn16_2", "student": "wrn16_1", "method": "no_such",
-        "method_version": 1, "settings": {"beta": 1.0, "cfe_layers": "full"}, "recipe": RECIPES["small"],
-        "teacher_seed": 0, "budget": Budget(amount=10), "seed": seed, "label": "cpsc - bn",
-    }  # fmt: skip
-    return Trial(**(fields | change))
+def make(seed: int = 0) -> Trial:
+    settings = {"beta": 1.0, "cfe_layers": "full"}
+    return build.trial(seed, method="no_such", settings=settings, label="cpsc - bn")
 
 
 def row(point: int, **more: float) -> dict[str, Any]:
-    base = {"point": point, "round": 2 * point, "student_updates": 4 * point, "flops": 1.1e17 / 3 * point}
-    return base | {"seconds": 0.1 * point, "top1": 100 / 7 * point, "agreement": 10.5} | more
+    return build.row(point, top1=100 / 7 * point, flops=1.1e17 / 3 * point) | more
 
 
 def result(trial: Trial, **more: Any) -> dict[str, Any]:
-    return {
-        "id": trial.id,
-        "metrics": {"top1": 100 / 3, "agreement": 1, "fd.é~": 2 / 3, "kid_100_test": -1e-300} | more,
-        "unavailable": {"fid_100_test": "no weights: " + LONG},
-        "warnings": [LONG, "second"],
-        "spend": {"rounds": 20, "student_updates": 2**40 + 1, "flops": 1.23456789012345678e18},
-        "cost": {"seconds": 0.1 + 0.2, "seconds_total": 7.0, "peak_memory_mb": None},
-        "provenance": {"teacher_digest": "ab" * 32, "teacher_top1": 98.7, "threads": 2, "torch": "2.9",
-                       "python": "3.11", "machine": "x86_64, 2 cores", "commit": "", "device": "cpu"},
-    }  # fmt: skip
+    return build.result(
+        trial,
+        metrics={"top1": 100 / 3, "agreement": 1, "fd.é~": 2 / 3, "kid_100_test": -1e-300} | more,
+        unavailable={"fid_100_test": "no weights: " + LONG},
+        warnings=[LONG, "second"],
+        spend={"student_updates": 2**40 + 1, "flops": 1.23456789012345678e18},
+        cost={"seconds": 0.1 + 0.2, "peak_memory_mb": None},
+        provenance={"threads": 2, "torch": "2.9"},
+    )
 
 
 def write(out: Path, trial: Trial, points: int, finish: bool = True, **more: Any) -> TrialDir:
@@ -74,7 +70,7 @@ def write(out: Path, trial: Trial, points: int, finish: bool = True, **more: Any
 
 
 def assert_equal(trials: list[Trial], out: Path, experiment: str) -> None:
-    dirs, view = Store(out), MLflow(resolve_uri(None, out), experiment)
+    dirs, view = Store(out), Download(resolve_uri(None, out), experiment)
     pd.testing.assert_frame_equal(frame(trials, dirs), frame(trials, view), check_exact=True)
     pd.testing.assert_frame_equal(curves(trials, dirs), curves(trials, view), check_exact=True)
 
@@ -109,6 +105,20 @@ def recorded(out: Path) -> list[Any]:
     return list(client.search_runs([found.experiment_id]))
 
 
+def histories(out: Path, key: str) -> list[dict[int, float]]:
+    """Step -> value logged last, of each run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(resolve_uri(None, out))
+    logged = [client.get_metric_history(run.info.run_id, key) for run in recorded(out)]
+    return [{m.step: m.value for m in sorted(each, key=lambda m: m.timestamp)} for each in logged]
+
+
+def local(uri: str) -> Path:
+    """The folder of a file URI."""
+    return Path(unquote(urlsplit(uri).path))
+
+
 def sync(out: Path, trials: list[Trial]) -> tuple[int, int, int, int]:
     done = Tracker(None, out, "grid").sync(trials, Store(out))
     return done.created, done.completed, done.removed, done.unchanged
@@ -125,23 +135,15 @@ def sync(out: Path, trials: list[Trial]) -> tuple[int, int, int, int]:
 @example("final/x")
 def test_any_name_survives_as_a_key(name: str) -> None:
     key = mlflow_record.curve_key(name)
-    assert mlflow_record.unquote(key) == name
+    back = re.sub(rb":([0-9A-F]{2})", lambda m: bytes([int(m.group(1), 16)]), key.encode())
+    assert back.decode() == name
     assert set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-. :/")
-    assert (
-        mlflow_record.is_curve(key)
-        and os.path.normpath(key or "x") == (key or "x")
-        and not key.startswith("/")
-    )
-
-
-@given(st.text(max_size=9001))
-def test_any_text_survives_in_short_tags(text: str) -> None:
-    tags = mlflow_record.split("warnings", text)
-    assert mlflow_record.join("warnings", tags) == text and max(map(len, tags.values())) <= 5000
+    assert os.path.normpath(key or "x") == (key or "x") and not key.startswith(("/", "final/"))
 
 
 def test_the_last_value_of_a_step_counts() -> None:
     assert mlflow_record.latest([(5, 1, 0.25), (3, 1, 0.75), (3, 2, 9.0)]) == {1: 0.25, 2: 9.0}
+    assert mlflow_record.latest([(1, 1, -sys.float_info.max)]) == {1: -math.inf}  # so MLflow keeps it
 
 
 def test_passwords_are_shown_to_nobody(tmp_path: Path) -> None:
@@ -224,15 +226,18 @@ def test_sync_gives_equal_frames_and_then_has_nothing_to_do(out: Path) -> None:
     statuses = {r.data.tags["trial_id"]: r.info.status for r in recorded(out)}
     assert [statuses.get(t.id) for t in trials] == ["FINISHED", "FAILED", "FAILED", "KILLED", "KILLED", None]
     assert not needs_sync(trials, dirs, None, "grid") and sync(out, trials) == (0, 0, 0, 5)
-    view = MLflow(resolve_uri(None, out), "grid")
+    view = Download(resolve_uri(None, out), "grid")
     arrays = view.samples(trials[0].id)
     assert arrays is not None and arrays["images"].tolist() == dirs.samples(trials[0].id)["images"].tolist()  # type: ignore[index]
-    assert view.samples(trials[1].id) is None and view.samples("x") is None
     told, seen = dirs.predictions(trials[0].id), view.predictions(trials[0].id)
     assert told and seen and all((told[k] == seen[k]).all() and told[k].dtype == seen[k].dtype for k in "ys")
-    assert view.predictions(trials[1].id) is None and view.predictions("x") is None
-    assert view.result(trials[0])["warnings"] == [LONG, "second"]  # type: ignore[index]
+    for id in (trials[1].id, "x"):
+        assert view.samples(id) is None and view.predictions(id) is None
+    assert view.look(trials[0]) == dirs.look(trials[0])
     assert view.curve(trials[0], ["top1"])[1] == {"point": 2, "top1": 100 / 7 * 2}
+    folder = view.out
+    del view
+    assert not folder.exists(), "what was fetched goes with who asked"
     TrialDir(out, trials[0]).finish(result(trials[0], fd_teacher=0.5))  # measured again
     write(out, trials[3], 4)  # and this one was resumed
     assert needs_sync(trials, dirs, None, "grid") and sync(out, trials) == (0, 2, 0, 3)
@@ -261,42 +266,28 @@ class Asked(Counter[str]):
         return counted
 
 
-def test_scalars_come_in_pages_and_a_curve_is_one_file(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trials, dirs = [make(s) for s in range(5)], Store(out)
-    for points, trial in enumerate(trials[:4], 1):
+def test_runs_come_in_pages_and_each_file_once(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = [make(s) for s in range(3)]
+    for points, trial in enumerate(trials[:2], 1):
         write(out, trial, points)
-    write(out, trials[4], 2, finish=False)
+    write(out, trials[2], 2, finish=False)
     sync(out, trials)
-    want = frame(trials, dirs), curves(trials, dirs)
-    asked, view = Asked(monkeypatch), MLflow(resolve_uri(None, out), "grid")
+    want = frame(trials, Store(out)), curves(trials, Store(out))
+    asked, view = Asked(monkeypatch), Download(resolve_uri(None, out), "grid")
     monkeypatch.setattr("harness.store.mlflow_runs._PAGE", 2)
-    pd.testing.assert_frame_equal(frame(trials, view), want[0], check_exact=True)
-    assert asked == {"search_runs": 3}  # five runs, two a page: nothing is asked of a single run
-    pd.testing.assert_frame_equal(curves(trials, view), want[1], check_exact=True)
-    assert asked == {"search_runs": 3, "list_artifacts": 5, "download_artifacts": 5}
+    for _ in range(2):
+        pd.testing.assert_frame_equal(frame(trials, view), want[0], check_exact=True)
+        pd.testing.assert_frame_equal(curves(trials, view), want[1], check_exact=True)
+        assert asked == {"search_runs": 2, "download_artifacts": 5}  # no samples: nobody asked for them
 
 
-def test_histories_tell_the_curve_of_a_run_that_goes_on_or_lost_its_artifacts(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lost, live, dirs = make(0), make(1), Store(out)
-    for trial in (lost, live):
-        write(out, trial, 3)
-    sync(out, [lost, live])
-    for run in recorded(out):
-        folder = Path(run.info.artifact_uri.removeprefix("file://").replace("%20", " "))
-        if run.data.tags["trial_id"] == lost.id:
-            shutil.rmtree(folder)
-    Ledger(Place(resolve_uri(None, out), out, "grid")).open().begin(
-        live
-    )  # runs again: its file is yesterday's
-    asked, view = Asked(monkeypatch), MLflow(resolve_uri(None, out), "grid")
-    pd.testing.assert_frame_equal(curves([lost, live], view), curves([lost, live], dirs), check_exact=True)
-    columns = len(row(1)) - 1 + 3
-    assert asked["get_metric_history"] == 2 * columns and not asked["download_artifacts"]
-    asked.clear()
-    assert view.curve(live, ["top1"]) == dirs.curve(live, ["top1"])
-    assert asked == {"get_metric_history": 1}
+def test_a_file_that_was_lost_there_is_one_clear_line(out: Path) -> None:
+    trial = make()
+    write(out, trial, 1)
+    sync(out, [trial])
+    shutil.rmtree(local(recorded(out)[0].info.artifact_uri))
+    with pytest.raises(DfkdError, match=rf"cannot give (result.json|curve.jsonl) of trial {trial.id}: .*"):
+        frame([trial], Download(resolve_uri(None, out), "grid"))
 
 
 def test_a_tracked_trial_needs_no_sync(out: Path) -> None:
@@ -340,7 +331,8 @@ def test_a_resumed_trial_keeps_its_run_and_its_last_values(out: Path) -> None:
         assert_equal([trial], out, "grid")
     [found] = recorded(out)
     assert found.info.status == "FINISHED"
-    assert curves([trial], MLflow(resolve_uri(None, out), "grid"))["seconds"].tolist() == [0.1, 0.2, 7, 7, 7]
+    [history] = histories(out, "seconds")
+    assert history == {1: 0.5, 2: 1.0, 3: 7.0, 4: 7.0, 5: 7.0}
 
 
 def test_a_clock_that_was_set_back_does_not_bring_old_values_to_life(
@@ -353,8 +345,8 @@ def test_a_clock_that_was_set_back_does_not_bring_old_values_to_life(
         sync(out, [trial])
     TrialDir(out, trial).finish(result(trial, top1=1.0))
     sync(out, [trial])
-    assert frame([trial], MLflow(resolve_uri(None, out), "grid"))["top1"].tolist() == [1.0]
-    assert_equal([trial], out, "grid")
+    assert [r.data.metrics["final/top1"] for r in recorded(out)] == [1.0]
+    assert histories(out, "final/top1") == [{0: 1.0}]
 
 
 def test_sync_ends_zombies_removes_doubles_and_leaves_the_living_alone(out: Path) -> None:
@@ -363,29 +355,30 @@ def test_sync_ends_zombies_removes_doubles_and_leaves_the_living_alone(out: Path
     write(out, dead, 2)
     for trial in (dead, live, gone):
         ledger.begin(trial)
-    ledger._new(dead)
+    ledger.create(dead)
     TrialDir(out, gone).path.mkdir(parents=True)
     with TrialDir(out, live).lock():
         assert not needs_sync([live], Store(out), None, "grid")
         assert sync(out, [dead]) == (0, 1, 1, 0)  # the others may be another grid's
         status = {r.data.tags["trial_id"]: r.info.status for r in recorded(out)}
         assert status == {dead.id: "FINISHED", live.id: "RUNNING", gone.id: "KILLED"}
-        assert MLflow(resolve_uri(None, out), "grid").status(live) == Store(out).status(live) == "running"
     assert sync(out, [dead, live])[3] == 1
     assert {r.info.status for r in recorded(out)} == {"FINISHED", "KILLED"}
     assert len(recorded(out)) == 3
 
 
-def test_a_trial_run_again_forgets_its_failure(out: Path) -> None:
+def test_a_trial_run_again_keeps_its_run_and_forgets_its_failure(out: Path) -> None:
     trial = make()
     write(out, trial, 2, finish=False).fail("method", LONG)
     sync(out, [trial])
-    before = recorded(out)[0].info.run_id
-    write(out, trial, 2)
+    before = recorded(out)[0].info
+    run = write(out, trial, 3, finish=False)  # again, and killed
     sync(out, [trial])
-    assert MLflow(resolve_uri(None, out), "grid").failure(trial) is None
+    [now] = recorded(out)
+    assert now.info.run_id == before.run_id and "failure" not in now.data.tags
+    assert (local(before.artifact_uri) / "failure.json").exists(), "MLflow forgets no file"
+    assert Download(resolve_uri(None, out), "grid").look(trial) == run.look()
     assert_equal([trial], out, "grid")
-    assert [r.info.run_id for r in recorded(out)] == [before]
 
 
 def test_a_person_may_add_tags(out: Path) -> None:
@@ -427,7 +420,10 @@ def test_an_unreachable_server_is_one_line_and_no_delay(
     assert len(lines) == 1 and lines[0].startswith(f"MLflow at {uri} is unreachable: ")
     assert lines[0].endswith("trials go on, run `dfkd sync` later")
     assert needs_sync([trial], Store(tmp_path), uri, "grid")
-    for act in (lambda: tracker.sync([trial], Store(tmp_path)), lambda: frame([trial], MLflow(uri, "grid"))):
+    for act in (
+        lambda: tracker.sync([trial], Store(tmp_path)),
+        lambda: frame([trial], Download(uri, "grid")),
+    ):
         with pytest.raises(DfkdError, match="is unreachable"):
             act()
 
@@ -444,9 +440,9 @@ def test_a_server_that_hangs_is_left_after_the_wait(
 
 def test_reading_from_nowhere_is_one_clear_line(out: Path, tmp_path: Path) -> None:
     with pytest.raises(DfkdError, match=r"no MLflow database .*absent\.db"):
-        frame([make()], MLflow(f"sqlite:///{tmp_path}/absent.db", "grid"))
+        frame([make()], Download(f"sqlite:///{tmp_path}/absent.db", "grid"))
     with pytest.raises(DfkdError, match="has no experiment 'other'"):
-        frame([make()], MLflow(resolve_uri(None, out), "other"))
+        frame([make()], Download(resolve_uri(None, out), "other"))
 
 
 def test_a_database_killed_while_it_was_made_does_no_harm(base: Path, tmp_path: Path) -> None:

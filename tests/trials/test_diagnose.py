@@ -331,7 +331,7 @@ class TestWhereTheyAppear:
         seen = []
 
         def stop(self):
-            seen.append(run.warnings())
+            seen.append(list(run.look().warnings))
             raise Diverged("at the first step")
 
         monkeypatch.setattr(registry.methods.get("cpsc"), "round", stop)
@@ -340,7 +340,7 @@ class TestWhereTheyAppear:
         assert [name_of(w) for w in seen[0]] == [MISMATCH, "blur"]
         assert "42 numbers" in seen[0][0] and "lenet5_bn 84: Adapter 42 -> 42 -> 84" in seen[0][0]
         run.fail("method", "at the first step")
-        assert run.warnings() == seen[0]
+        assert list(run.look().warnings) == seen[0]
 
     def test_in_the_result_status_show_and_mlflow_and_once_after_a_second_measure(
         self, run, home, capsys, monkeypatch
