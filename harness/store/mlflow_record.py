@@ -13,7 +13,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config import Trial
@@ -52,6 +52,15 @@ class Record:
     digest: str
     numbers: Numbers
     tags: dict[str, str]
+
+
+@dataclass
+class Live:
+    """A run being written: ``have`` is all that it holds, or None where only the server knows."""
+
+    trial: Trial
+    run_id: str
+    have: Numbers | None = field(default_factory=dict)
 
 
 def record_of(run: TrialDir) -> Record:

@@ -13,18 +13,20 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import files
 from harness.errors import DfkdError
-from harness.store import mlflow_record
-from harness.store.directory import Store, TrialDir
+from harness.store import mlflow_record as record
+from harness.store.directory import Look, Store, TrialDir
 from harness.store.mlflow_place import Place, mask, sqlite_file, told
+from harness.store.mlflow_record import Live, Numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,8 +41,7 @@ _ENV = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
 }
-#: runs in one request
-_PAGE = 500
+_PAGE = 500  # runs in one request
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,6 @@ class Recorded(NamedTuple):
     tags: dict[str, str]
 
 
-@dataclass
-class Live:
-    """A run being written: ``have`` is all that it holds, or None where only the server knows."""
-
-    trial: Trial
-    run_id: str
-    have: mlflow_record.Numbers | None = field(default_factory=dict)
-
-
 class Ledger:
     """The writing itself, one call after the other; every failure of MLflow comes through."""
 
@@ -81,7 +73,7 @@ class Ledger:
     def open(self) -> Ledger:
         """Connect; make database and experiment where there is none yet, one process at a time."""
         place, file = self.place, sqlite_file(self.place.uri)
-        near = place.out / "mlflow" if file is None else file
+        near = file or place.out / "mlflow"
         near.parent.mkdir(parents=True, exist_ok=True)
         place.out.mkdir(parents=True, exist_ok=True)
         with files.locked(near.with_name(near.name + ".lock")):  # MLflow's migrations take none
@@ -131,11 +123,11 @@ class Ledger:
 
         tags = {"trial_id": trial.id, "status": "running", "variant": trial.label or trial.method}
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=trial.cell)
-        params = [Param(k, v) for k, v in mlflow_record.params(trial).items()]
+        params = [Param(k, v) for k, v in record.params(trial).items()]
         self.client.log_batch(run.info.run_id, params=params)
         return Live(trial, run.info.run_id)
 
-    def log(self, live: Live, numbers: mlflow_record.Numbers, after: int = 0) -> None:
+    def log(self, live: Live, numbers: Numbers, after: int = 0) -> None:
         """Log numbers, stamped later than ``after`` (milliseconds): the latest value of a step counts."""
         from mlflow.entities import Metric
 
@@ -147,26 +139,24 @@ class Ledger:
 
     def complete(self, run: TrialDir, live: Live | None, status: str = "KILLED") -> None:
         """Make a run say what the directory says, the digest last."""
-        want, after = mlflow_record.record_of(run), 0
+        want, after = record.record_of(run), 0
         live = live or self.begin(run.trial)
         have = live.have
         if have is None:
-            names = list(self.client.get_run(live.run_id).data.metrics)
-            have, after = _history(self.client, live.run_id, names)
+            have, after = _history(self.client, live.run_id)
         if have.keys() - want.numbers.keys():  # points of an attempt that was cut back: none can be unsaid
             self.remove(live.run_id)
             live, have = self.create(run.trial), {}
-        self.log(live, mlflow_record.missing(want.numbers, have), after)
+        self.log(live, record.missing(want.numbers, have), after)
         for name in want.tags["files"].split():
             self.client.log_artifact(live.run_id, str(run.path / name))
         for name in self.client.get_run(live.run_id).data.tags:
-            if mlflow_record.is_own(name) and name not in want.tags and name != "record":
+            if record.is_own(name) and name not in want.tags and name != "record":
                 self.client.delete_tag(live.run_id, name)
         self._tag(live, want.tags)
-        self.client.set_terminated(live.run_id, mlflow_record.TERMINAL.get(want.status, status))
+        self.client.set_terminated(live.run_id, record.TERMINAL.get(want.status, status))
         self._tag(live, {"record": want.digest})
-        if run.path.exists():
-            self.place.mark(run, self.token, want.digest)
+        self.place.mark(run, self.token, want.digest)
 
     def _tag(self, live: Live, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -181,36 +171,33 @@ class Ledger:
     def sync(self, trials: Sequence[Trial], dirs: Store) -> Synced:
         """As `harness.store.mlflow_tracker.Tracker.sync`."""
         self.open()
-        created = completed = removed = unchanged = 0
+        done = Counter[str]()
         recorded = _runs(self.client, self.experiment_id)
         for run in map(dirs.run, trials):
             found = recorded.pop(run.id, [])
-            if run.status() == "running" or not (found or mlflow_record.has_story(run)):
+            if run.status() == "running" or not (found or record.has_story(run)):
                 continue
             for double in found[1:]:
                 self.remove(double.run_id)
-                removed += 1
-            digest = mlflow_record.state_digest(run)
+                done["removed"] += 1
+            digest = record.state_digest(run)
             if found and found[0].tags.get("record") == digest and found[0].status != "RUNNING":
-                unchanged += 1
+                done["unchanged"] += 1
                 self.place.mark(run, self.token, digest)
             else:
                 live = Live(run.trial, found[0].run_id, None) if found else self.create(run.trial)
                 self.complete(run, live)
-                completed, created = completed + bool(found), created + (not found)
+                done["completed" if found else "created"] += 1
         for id, found in recorded.items():  # of other grids that wrote here: only no zombies
             path = dirs.out / "trials" / id
             for left in found:
                 if left.status == "RUNNING" and path.exists() and not files.held(path / "lock"):
                     self.client.set_terminated(left.run_id, "KILLED")
-        return Synced(created, completed, removed, unchanged)
+        return Synced(**done)
 
 
 class Download(Store):
-    """The files that MLflow holds of a grid, as a store; each is fetched when it is first asked for.
-
-    A trial that runs is as it was recorded last.
-    """
+    """The files that MLflow holds of a grid, as a store; each is fetched when it is first asked for."""
 
     def __init__(self, uri: str, experiment: str) -> None:
         """Name the place (`harness.store.mlflow_place.resolve_uri`, the grid's name); connects later."""
@@ -223,6 +210,12 @@ class Download(Store):
         """The trial's directory, with what `TrialDir.look` and `TrialDir.curve` read."""
         self._fetch(trial.id, {"result.json", "failure.json", "curve.jsonl"})
         return super().run(trial)
+
+    def look(self, trial: Trial) -> Look:
+        """As of any store; of a trial that runs, that it runs."""
+        if (run := self._runs.get(trial.id)) and run.status == "RUNNING":
+            return Look("running", None, None, ())
+        return super().look(trial)
 
     def _arrays(self, id: str, name: str) -> dict[str, np.ndarray] | None:
         self._fetch(id, {name})
@@ -237,8 +230,9 @@ class Download(Store):
             client = _connect(self.uri)
             found = client.get_experiment_by_name(self.experiment)
             if found is None:
-                place = mask(self.uri)
-                raise DfkdError(f"MLflow at {place} has no experiment {self.experiment!r}: run `dfkd sync`")
+                raise DfkdError(
+                    f"MLflow at {mask(self.uri)} has no experiment {self.experiment!r}: run `dfkd sync`"
+                )
             return {id: runs[0] for id, runs in _runs(client, found.experiment_id).items()}
 
     def _fetch(self, id: str, names: set[str]) -> None:
@@ -289,12 +283,12 @@ def _runs(client: MlflowClient, experiment_id: str, id: str | None = None) -> di
     return runs
 
 
-def _history(client: MlflowClient, run_id: str, names: Iterable[str]) -> tuple[mlflow_record.Numbers, int]:
+def _history(client: MlflowClient, run_id: str) -> tuple[Numbers, int]:
     """(metric, step) -> value logged last, and the latest time stamp in milliseconds."""
-    numbers: mlflow_record.Numbers = {}
+    numbers: Numbers = {}
     newest = 0
-    for name in names:
+    for name in client.get_run(run_id).data.metrics:
         logged = [(m.timestamp, m.step, m.value) for m in client.get_metric_history(run_id, name)]
-        numbers |= {(name, step): value for step, value in mlflow_record.latest(logged).items()}
+        numbers |= {(name, step): value for step, value in record.latest(logged).items()}
         newest = max([newest, *(time for time, _, _ in logged)])
     return numbers, newest

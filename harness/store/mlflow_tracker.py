@@ -15,7 +15,8 @@ from harness.errors import DfkdError
 from harness.store import mlflow_record
 from harness.store.directory import Store
 from harness.store.mlflow_place import Place, mask, reason, resolve_uri, told
-from harness.store.mlflow_runs import Ledger, Live, Synced
+from harness.store.mlflow_record import Live
+from harness.store.mlflow_runs import Ledger, Synced
 
 if TYPE_CHECKING:
     from harness.config import Trial

@@ -168,7 +168,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         made.from_store = made.files()
         Tracker(None, made.out, "größe_1").sync(made.trials, Store(made.out))
         ledger = Ledger(Place(resolve_uri(None, made.out), made.out, "größe_1")).open()
-        ledger._new(made.trials[0])  # a run that stands there twice
+        ledger.create(made.trials[0])  # a run that stands there twice
         live = next(t for t in made.trials if (t.label, t.seed) == ("adi", 0))
         ledger.begin(live)
         made.report("--from", "mlflow")
