@@ -32,6 +32,13 @@ class Said(NamedTuple):
     def json(self) -> Any:
         return json.loads(self.out)
 
+    def refuses(self, *parts: str) -> None:
+        """A person's mistake is one line on stderr, with these parts, and nothing else."""
+        assert self.code == 2 and self.out == ""
+        assert self.err.startswith("dfkd: ") and self.err.count("\n") == 1 and "Traceback" not in self.err
+        for part in parts:
+            assert part in self.err
+
 
 @pytest.fixture(scope="session")
 def dfkd() -> Callable[..., Said]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
+import typer
 
 from harness import registry
 from harness.cli import main, options, printing
@@ -35,41 +37,23 @@ Dfkd = Callable[..., Any]
 
 
 class World(NamedTuple):
-    home: Path
-    env: dict[str, str]
-    recipe: Recipe
-
-    @property
-    def grid(self) -> Path:
-        return self.home / "tiny.py"
-
-    @property
-    def out(self) -> Path:
-        return self.home / "runs"
+    grid: Path
+    out: Path
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory, dfkd) -> World:
-    """A finished run of four trials; tests only read it, or take a copy."""
+@pytest.fixture(scope="module", autouse=True)
+def world(tmp_path_factory, dfkd) -> Iterator[World]:
+    """A finished run of four trials, to be read or copied; a cache and quick teachers for every test."""
     home = tmp_path_factory.mktemp("cli")
-    (home / "tiny.py").write_text(GRID)
-    env = {"DFKD_CACHE": str(home / "cache"), "DFKD_OUT": ""}
-    made = World(home, env, Recipe(name="small", epochs=3, lr=0.1, batch=64))
+    made = World(home / "tiny.py", home / "runs")
+    made.grid.write_text(GRID)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in made.env.items():
-            patch.setenv(name, value)
-        patch.setitem(catalog.RECIPES, "small", made.recipe)
+        patch.setenv("DFKD_CACHE", str(home / "cache"))
+        patch.setenv("DFKD_OUT", "")
+        patch.setitem(catalog.RECIPES, "small", Recipe(name="small", epochs=3, lr=0.1, batch=64))
         said = dfkd("run", made.grid, "--out", made.out, "--workers", 0, "--no-mlflow")
-        assert not said.code, said.err
-    return made
-
-
-@pytest.fixture(autouse=True)
-def home(world, monkeypatch) -> None:
-    """Quickly trained teachers, and a cache of their own."""
-    for name, value in world.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setitem(catalog.RECIPES, "small", world.recipe)
+        assert said.code == 0, said.err
+        yield made
 
 
 @pytest.fixture
@@ -79,13 +63,6 @@ def copied(world, tmp_path) -> Path:
 
 def ids(dfkd: Dfkd, world: World, *words: object) -> list[str]:
     return [t["id"] for t in dfkd("list", world.grid, "--json", *words).json]
-
-
-def one_line(said: Any, *parts: str) -> None:
-    assert said.code == 2 and said.out == ""
-    assert said.err.startswith("dfkd: ") and said.err.count("\n") == 1 and "Traceback" not in said.err
-    for part in parts:
-        assert part in said.err
 
 
 # --- the command itself -------------------------------------------------------------------------
@@ -101,27 +78,17 @@ def test_help_names_every_command(dfkd):
     assert sorted(listed) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "teachers train", "teachers import", "teachers verify"])
-def test_every_option_is_explained(dfkd, command):
-    import typer
-
-    assert dfkd(*command.split(), "--help").code == 0
-    found = typer.main.get_command(main.app)
-    for name in command.split():
-        found = found.commands[name]
-    assert found.help and found.help.split("\n")[0].endswith(".")
-    unexplained = [p.name for p in found.params if p.name != "help" and not getattr(p, "help", "")]
-    assert not unexplained
-
-
-def test_listings_take_json():
-    import typer
-
+def test_every_option_is_explained_and_listings_take_json(dfkd):
     app = typer.main.get_command(main.app)
-    names = ("list", "status", "show", "results", "methods", "tasks", "nets", "metrics", "check")
-    for name in (*names, "compare", "merge", "rerun"):
-        assert "--json" in [word for p in app.commands[name].params for word in p.opts], name
-    assert "--json" in [word for p in app.commands["teachers"].commands["list"].params for word in p.opts]
+    found = {**app.commands, **app.commands["teachers"].commands}
+    for name, command in found.items():
+        assert command.help and command.help.split("\n")[0].endswith("."), name
+        assert not [p.name for p in command.params if p.name != "help" and not getattr(p, "help", "")], name
+    listings = "list status show results methods tasks nets metrics check compare merge rerun verify"
+    for name in listings.split():
+        assert "--json" in [word for p in found[name].params for word in p.opts], name
+    for words in ("run", "bench", "ablate", "teachers train"):
+        assert dfkd(*words.split(), "--help").code == 0
 
 
 def test_version(dfkd):
@@ -184,7 +151,7 @@ MISTAKES = {
 @pytest.mark.parametrize("words", MISTAKES)
 def test_a_mistake_is_one_line(dfkd, world, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
-    one_line(dfkd(*words.replace("TINY", str(world.grid)).split()), *MISTAKES[words])
+    dfkd(*words.replace("TINY", str(world.grid)).split()).refuses(*MISTAKES[words])
     left = [p.name for p in tmp_path.rglob("*") if p.is_file()]
     assert not left, "a command that was refused leaves nothing behind"
 
@@ -201,12 +168,7 @@ def test_list_gives_the_grids_trials(dfkd, world):
     trials = expand.trials_of(load(world.grid))
     said = dfkd("list", world.grid, "--json").json
     assert [t["id"] for t in said] == [t.id for t in trials]
-    assert {k: said[0][k] for k in ("label", "task", "teacher", "seed")} == {
-        "label": "kd",
-        "task": "digits",
-        "teacher": "lenet5_bn",
-        "seed": 0,
-    }
+    assert {"label": "kd", "task": "digits", "teacher": "lenet5_bn", "seed": 0}.items() <= said[0].items()
     text = dfkd("list", world.grid).out
     assert all(t.id in text for t in trials) and "4 trials, 1 teacher\n" in text
 
@@ -219,12 +181,8 @@ def test_every_override_reaches_the_trials(dfkd, world):
         (f"kd tau={tau}", float(tau), seed) for tau in "12" for seed in (3, 4, 5)
     ]
     same = {"task": "digits16", "teacher": "lenet5", "student": "lenet5_half", "precision": "bf16"}
-    for t in found:
-        assert (
-            same.items() <= t.items()
-            and t["compile"]
-            and t["budget"] == {"amount": 9.0, "unit": "student_updates"}
-        )
+    same |= {"compile": True, "budget": {"amount": 9.0, "unit": "student_updates"}}
+    assert all(same.items() <= t.items() for t in found)
 
 
 def test_the_long_grid_lists_without_data_or_teacher(dfkd, monkeypatch):
@@ -236,21 +194,17 @@ def test_the_long_grid_lists_without_data_or_teacher(dfkd, monkeypatch):
 # --- running ------------------------------------------------------------------------------------
 
 
-def test_run_prints_the_table_and_the_path_of_the_page(dfkd, world):
-    said = dfkd("run", world.grid, "--out", world.out, "--workers", 0, "--no-mlflow")
+def test_a_run_with_nothing_to_do_prints_the_table_and_touches_no_trial(dfkd, world, monkeypatch):
+    for heavy in ("ray", "mlflow"):
+        monkeypatch.setitem(sys.modules, heavy, None)  # an import of it fails from here on
+    before = {p: p.stat().st_mtime_ns for p in (world.out / "trials").rglob("*") if p.is_file()}
+    assert len(before) > 4
+    said = dfkd("run", world.grid, "--out", world.out, "--no-mlflow")
     assert said.code == 0 and said.err == "4 done\n"
+    assert before == {p: p.stat().st_mtime_ns for p in (world.out / "trials").rglob("*") if p.is_file()}
     assert "kd" in said.out and "dafl" in said.out and "top-1" in said.out
     page = Path(said.out.splitlines()[-1].removeprefix("report: "))
     assert page == world.out / "reports" / "tiny" / "report.html" and page.read_text().startswith("<!")
-
-
-def test_a_run_with_nothing_to_do_loads_neither_ray_nor_mlflow_and_touches_no_trial(dfkd, world, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)  # an import of it fails from here on
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    before = {p: p.stat().st_mtime_ns for p in (world.out / "trials").rglob("*") if p.is_file()}
-    assert len(before) > 4
-    assert dfkd("run", world.grid, "--out", world.out, "--no-mlflow").code == 0
-    assert before == {p: p.stat().st_mtime_ns for p in (world.out / "trials").rglob("*") if p.is_file()}
 
 
 def test_run_does_only_what_is_missing(dfkd, world, copied):
@@ -287,6 +241,7 @@ def test_exit_status_says_how_it_went(dfkd, world, monkeypatch, lists, code):
     nothing["open" if stopped else lists] = trials
     summary = Summary(**nothing, ran=0, seconds=0, interrupted=stopped)
     monkeypatch.setattr("harness.schedule.run.run_trials", lambda *args, **given: summary)
+    monkeypatch.setattr("reports.report.Results.report", lambda self: {"html": Path("report.html")})
     assert dfkd("run", world.grid, "--out", world.out, "--no-mlflow").code == code
 
 
@@ -301,16 +256,11 @@ def test_an_out_that_cannot_be_written_is_a_line(dfkd, world, tmp_path):
 
 
 def test_status_of_a_finished_and_of_a_missing_trial(dfkd, world):
-    found = dfkd("status", world.grid, "--out", world.out, "--seeds", "1-2", "--json").json
-    assert [(r["row"], r["seed"], r["status"], r["done"]) for r in found] == [
-        ("kd", 1, "done", 100.0),
-        ("kd", 2, "missing", 0.0),
-        ("dafl", 1, "done", 100.0),
-        ("dafl", 2, "missing", 0.0),
-    ]
-    assert (
-        "4 trials: 2 done, 2 missing" in dfkd("status", world.grid, "--out", world.out, "--seeds", "1-2").out
-    )
+    words = ("status", world.grid, "--out", world.out, "--seeds", "1-2")
+    found = [(r["row"], r["seed"], r["status"], r["done"]) for r in dfkd(*words, "--json").json]
+    each = [(1, "done", 100.0), (2, "missing", 0.0)]
+    assert found == [(row, *stands) for row in ("kd", "dafl") for stands in each]
+    assert "4 trials: 2 done, 2 missing" in dfkd(*words).out
 
 
 def test_results_are_what_the_trials_wrote(dfkd, world):
@@ -356,13 +306,13 @@ def test_show_takes_the_beginning_of_an_id(dfkd, world):
 
 
 def test_show_needs_one_trial(dfkd, world, copied):
-    one_line(dfkd("show", "", "--out", world.out), "no trial of the 4")
+    dfkd("show", "", "--out", world.out).refuses("no trial of the 4")
     trial = ids(dfkd, world)[0]
     shutil.copytree(copied / "trials" / trial, copied / "trials" / f"{trial}x")
-    one_line(dfkd("show", trial, "--out", copied), "2 trials have an id that begins with", trial)
-    one_line(dfkd("show", f"{trial}x", "--out", copied), "damaged or moved")
+    dfkd("show", trial, "--out", copied).refuses("2 trials have an id that begins with", trial)
+    dfkd("show", f"{trial}x", "--out", copied).refuses("damaged or moved")
     (copied / "trials" / f"{trial}x" / "trial.json").write_text("{")
-    one_line(dfkd("show", f"{trial}x", "--out", copied), "cannot be read")
+    dfkd("show", f"{trial}x", "--out", copied).refuses("cannot be read")
 
 
 # --- measuring again ----------------------------------------------------------------------------
@@ -404,7 +354,7 @@ def test_fid_from_the_command_to_the_report(dfkd, world, copied, known, monkeypa
     from harness.trials import examine, measure
 
     def told() -> str:
-        assert dfkd("report", world.grid, "--out", copied, "--format", "md,csv,tex,html").code == 0
+        assert dfkd("report", world.grid, "--out", copied, "--format", "md").code == 0
         return (copied / "reports" / "tiny" / "report.md").read_text("utf-8")
 
     (fact,) = [line for line in told().splitlines() if "FID (n=" in line]
@@ -442,31 +392,24 @@ def test_fid_from_the_command_to_the_report(dfkd, world, copied, known, monkeypa
     assert found["fid_5_test"] == pytest.approx(fid_score.calculate_frechet_distance(*moments), rel=1e-4)
 
 
-def test_measure_refuses_another_teacher_and_damaged_files(dfkd, world, copied):
-    trials = ids(dfkd, world)
-    result = copied / "trials" / trials[0] / "result.json"
-    found = json.loads(result.read_text())
-    found["provenance"]["teacher_digest"] = "0" * 64
-    result.write_text(json.dumps(found))
-    (copied / "trials" / trials[1] / "final" / "student.safetensors").write_bytes(b"x")
+def test_measure_refuses_another_teacher_damaged_files_and_another_student(dfkd, world, copied):
+    folders = [copied / "trials" / id for id in ids(dfkd, world)]
+    found = [json.loads((folder / "result.json").read_text()) for folder in folders]
+    found[0]["provenance"]["teacher_digest"] = "0" * 64
+    found[2]["metrics"]["top1"] += 5.0
+    for folder, result in zip(folders, found, strict=True):
+        (folder / "result.json").write_text(json.dumps(result))
+    (folders[1] / "final" / "student.safetensors").write_bytes(b"x")
     said = dfkd("measure", world.grid, "--metrics", "top1", "--out", copied, "--no-mlflow")
-    assert said.code == 1 and "2 of 4 trials measured" in said.out
+    assert said.code == 1 and "1 of 4 trials measured" in said.out
     lines = said.err.splitlines()
-    assert "teacher was 000000000000" in lines[0] and "cannot be read" in lines[1] and "top1" in lines[2]
-
-
-def test_measure_refuses_a_student_that_is_not_the_trials(dfkd, world, copied):
-    trials = ids(dfkd, world)
-    result = copied / "trials" / trials[0] / "result.json"
-    found = json.loads(result.read_text())
-    found["metrics"]["top1"] += 5.0
-    result.write_text(json.dumps(found))
-    said = dfkd("measure", world.grid, "--methods", "kd", "--seeds", "0", "--out", copied, "--no-mlflow")
-    assert said.code == 1 and "damaged files" in said.err and json.loads(result.read_text()) == found
+    assert "teacher was 000000000000" in lines[0] and "cannot be read" in lines[1]
+    assert "damaged files" in lines[2] and "top1" in lines[3]
+    assert json.loads((folders[2] / "result.json").read_text()) == found[2]
 
 
 def test_nothing_to_measure_is_said(dfkd, world, tmp_path):
-    one_line(dfkd("measure", world.grid, "--out", tmp_path, "--no-mlflow"), "nothing to measure")
+    dfkd("measure", world.grid, "--out", tmp_path, "--no-mlflow").refuses("nothing to measure")
 
 
 # --- what there is ------------------------------------------------------------------------------
@@ -496,31 +439,58 @@ def test_tasks_and_metrics(dfkd):
     assert "fd_teacher" in out and "dfkd measure GRID --metrics corruption,shift" in out
 
 
-def test_methods_and_their_settings(dfkd):
+@pytest.fixture
+def uncounted(monkeypatch, tmp_path) -> None:
+    """Counting the passes of every method takes long, and is remembered."""
+    monkeypatch.setenv("DFKD_CACHE", str(tmp_path))
+    monkeypatch.setattr("harness.trials.costs.passes", lambda name: {})
+
+
+def test_methods_and_their_settings(dfkd, uncounted):
     found = {m["name"]: m for m in dfkd("methods", "--json").json}
     assert found["kd"]["reference"] and not found["cpsc"]["reference"]
     assert found["kd"]["settings"]["tau"]["default"] == 4.0
     assert found["cpsc"]["settings"]["beta"]["term"] == "bn"
     assert "released" in found["cpsc"]["presets"]["fidelity"]
-    # forwards / backwards of the reference's cost table for 6 steps of G to 5 of S
-    assert found["cpsc"]["passes"]["G"]["forward"] == pytest.approx(2.2)
     assert found["noise"]["control"] and not found["cpsc"]["control"]
     assert all(not m["error"] for m in found.values())
-    assert "temperature" in dfkd("methods", "kd").out
+    told = dfkd("methods", "kd").out
+    assert "temperature" in told and "L_S = w_kd tau^2 KL(t/tau || s/tau) + w_ce CE(s, y)" in told
+    told = dfkd("methods", "zskt").out
+    assert "Departures, each a setting:" in told and "rival=teacher:" in told and "Seen:" not in told
     assert "arXiv 1912.11006" in dfkd("methods").out
 
 
-def test_a_broken_plug_in_is_listed_with_its_error(dfkd, monkeypatch):
-    points = [EntryPoint("broken", "no_such_package.method", registry.GROUP)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+def test_a_method_tells_its_passes(dfkd):
+    """Forwards of the reference's cost table for 6 steps of G to 5 of S."""
+    (cpsc,) = dfkd("methods", "cpsc", "--json").json
+    assert cpsc["passes"]["G"]["forward"] == pytest.approx(2.2)
+
+
+def plugged(monkeypatch, name: str, where: str) -> None:
+    point = EntryPoint(name, where, registry.GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     monkeypatch.setattr(registry, "methods", registry.Methods())
+
+
+def test_a_broken_plug_in_is_listed_with_its_error(dfkd, uncounted, monkeypatch):
+    plugged(monkeypatch, "broken", "no_such_package.method")
     found = {m["name"]: m for m in dfkd("methods", "--json").json}
     assert "no_such_package" in found["broken"]["error"] and not found["kd"]["error"]
     assert "no_such_package" in dfkd("methods").out
-    one_line(dfkd("check", "broken"), "plug-in 'broken' cannot be loaded")
+    dfkd("check", "broken").refuses("plug-in 'broken' cannot be loaded")
     monkeypatch.setattr("harness.trials.check.check", lambda name: [])
     said = dfkd("check", "--all", "--json")
     assert said.code == 1 and [(r["method"], r["check"]) for r in said.json] == [("broken", "import")]
+
+
+def test_a_plug_in_tells_its_equation_too(dfkd, uncounted, monkeypatch):
+    module = ModuleType("their_method", "Theirs.\n\n    L_S = |s - t|\n\nSeen: nothing yet.")
+    module.Theirs = type("Theirs", (registry.methods.get("kd"),), {"__module__": module.__name__})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    plugged(monkeypatch, "theirs", module.__name__)
+    told = dfkd("methods", "theirs").out
+    assert told.startswith("Theirs.\n\n    L_S = |s - t|\n\n") and "Seen" not in told and "w_kd" in told
 
 
 def test_check_says_which_rule_is_broken(dfkd, monkeypatch):
@@ -569,7 +539,7 @@ def test_a_students_file_comes_in_as_a_teacher(dfkd, world, tmp_path):
 def test_no_teacher_is_no_error_for_a_listing(dfkd, tmp_path):
     assert dfkd("teachers", "list", "--out", tmp_path, "--json").json == []
     assert "no teacher" in dfkd("teachers", "list", "--out", tmp_path).err
-    one_line(dfkd("teachers", "verify", "--out", tmp_path), "no teacher")
+    dfkd("teachers", "verify", "--out", tmp_path).refuses("no teacher")
 
 
 # --- MLflow -------------------------------------------------------------------------------------
