@@ -249,7 +249,8 @@ class Store:
 
     def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Rows of the curve; ``keys`` narrows them (``point`` stays)."""
-        return narrow(self.run(trial).curve(), keys)
+        rows = self.run(trial).curve()
+        return rows if keys is None else [{k: row[k] for k in row if k in ("point", *keys)} for row in rows]
 
     def samples(self, id: str) -> dict[str, np.ndarray] | None:
         """Arrays of a trial's ``samples.npz``, or None."""
@@ -261,11 +262,6 @@ class Store:
 
     def _arrays(self, id: str, name: str) -> dict[str, np.ndarray] | None:
         return files.read_arrays(self.out / "trials" / id / name)
-
-
-def narrow(rows: list[dict[str, Any]], keys: Sequence[str] | None) -> list[dict[str, Any]]:
-    """Rows of a curve with ``point`` and these columns alone; None means all."""
-    return rows if keys is None else [{k: v for k, v in row.items() if k in ("point", *keys)} for row in rows]
 
 
 @contextmanager

@@ -7,13 +7,13 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.config import Trial
 from harness.errors import DfkdError
-from harness.store.directory import Look
+from harness.store.directory import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,19 +37,9 @@ _FIRST = ("top1", "agreement")
 _NOT_YET = "not measured yet: `dfkd measure` on this grid adds it"
 
 
-class Source(Protocol):
-    """Where results come from: `harness.store.directory.Store`, or what reads like it."""
-
-    def look(self, trial: Trial) -> Look:
-        """What there is of a trial."""
-
-    def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Rows of the curve, narrowed to ``point`` and ``keys``."""
-
-
 def frame(
     trials: Sequence[Trial],
-    source: Source,
+    store: Store,
     stale: Callable[[Trial, Mapping[str, Any]], str] | None = None,
     asked: Sequence[str] = (),
 ) -> pd.DataFrame:
@@ -57,7 +47,7 @@ def frame(
 
     Args:
         trials: what to look up.
-        source: where.
+        store: where.
         stale: (trial, its provenance) -> why the result no longer stands for today's teacher or data, or "".
         asked: metrics that every trial should have, which those do not that ran for another grid.
 
@@ -71,7 +61,7 @@ def frame(
     """
     rows, metrics = [], set[str]()
     for trial in trials:
-        row, names = _row(trial, source, stale, asked)
+        row, names = _row(trial, store, stale, asked)
         rows.append(row)
         metrics |= names
     ordered = [m for m in _FIRST if m in metrics] + sorted(metrics - set(_FIRST))
@@ -82,7 +72,7 @@ def frame(
     return table.fillna({n: "" for n, kind in kinds.items() if kind is str}).astype(kinds)
 
 
-def curves(trials: Sequence[Trial], source: Source) -> pd.DataFrame:
+def curves(trials: Sequence[Trial], store: Store) -> pd.DataFrame:
     """One row a point of every trial that has any, long.
 
     Returns:
@@ -93,7 +83,7 @@ def curves(trials: Sequence[Trial], source: Source) -> pd.DataFrame:
     points: list[int] = []
     numbers: list[dict[str, array[float]]] = []  # by column, for millions of points are too many dictionaries
     for trial in trials:
-        rows = source.curve(trial)
+        rows = store.curve(trial)
         own.append((trial.id, trial.label or trial.method, trial.seed))
         counts.append(len(rows))
         points += [row["point"] for row in rows]
@@ -122,11 +112,11 @@ def curves(trials: Sequence[Trial], source: Source) -> pd.DataFrame:
 
 def _row(
     trial: Trial,
-    source: Source,
+    store: Store,
     stale: Callable[[Trial, Mapping[str, Any]], str] | None,
     asked: Sequence[str],
 ) -> tuple[dict[str, Any], set[str]]:
-    found = source.look(trial)
+    found = store.look(trial)
     settings = json.dumps(trial.settings, sort_keys=True)
     row: dict[str, Any] = {
         "id": trial.id,
@@ -152,7 +142,7 @@ def _row(
     metrics, provenance = result["metrics"], result.get("provenance", {})
     unavailable = result.get("unavailable", {}) | dict.fromkeys(lacking(result, asked), _NOT_YET)
     row |= _numbers(metrics)
-    row |= _numbers(tops(source.curve(trial, ("top1",))))
+    row |= _numbers(tops(store.curve(trial, ("top1",))))
     row |= _numbers({k: v for k, v in result.get("spend", {}).items() if k in SPEND})
     row |= _numbers({k: v for k, v in result.get("cost", {}).items() if k in COST})
     texts = {k: v for k, v in provenance.items() if PROVENANCE.get(k) is str and isinstance(v, str)}

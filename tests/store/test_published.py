@@ -101,7 +101,7 @@ def test_a_published_folder_says_what_the_store_says(world: World) -> None:
     ended = [t for t in trials if t.label != "dfq"]
     pd.testing.assert_frame_equal(frame(ended, kept.store), frame(ended, dirs))
     pd.testing.assert_frame_equal(curves(ended, kept.store), curves(ended, dirs))
-    states = {(t.label, t.seed): kept.store.status(t) for t in kept.trials}
+    states = {(t.label, t.seed): kept.store.look(t).status for t in kept.trials}
     assert (states["adi", 0], states["adi", 1]) == ("failed", "skipped")
     assert (states["dfq", 0], states["dfq", 1]) == ("missing", "missing")  # a kill is no result
     assert kept.done == [t for t in trials if states[t.label, t.seed] == "done"]
@@ -120,7 +120,7 @@ def test_a_grid_goes_on_from_what_is_published(world: World, tmp_path: Path, dfk
     dirs, ended = Store(tmp_path / "runs"), [t for t in expand.trials_of(world.grid) if t.label != "dfq"]
     pd.testing.assert_frame_equal(frame(ended, dirs), frame(ended, Store(world.out)))
     pd.testing.assert_frame_equal(curves(ended, dirs), curves(ended, Store(world.out)))
-    assert [dirs.status(t) for t in expand.trials_of(world.grid) if t.label == "dfq"] == [
+    assert [dirs.look(t).status for t in expand.trials_of(world.grid) if t.label == "dfq"] == [
         "missing",
         "missing",
     ]
