@@ -22,7 +22,7 @@ from harness.config import Budget, Trial, digest
 from harness.errors import DfkdError, Skipped
 from harness.grids.bench import Cost
 from harness.store import cards
-from harness.store.directory import Kept, Store
+from harness.store.directory import Store
 from harness.trials.provenance import machine
 
 #: where a trial stands, in the order of the table
@@ -173,7 +173,7 @@ def _finished(out: Path, device: str) -> dict[str, list[_Ran]]:
     here = (machine(), device, torch.__version__.partition("+")[0])
     found: dict[str, list[_Ran]] = {}
     for path in sorted((Path(out) / "trials").glob("*/result.json")):
-        trial, result = files.read_json(path.with_name("trial.json")), Kept(path.parent).result()
+        trial, result = files.read_json(path.with_name("trial.json")), TrialDir.at(path.parent).result()
         if not trial or not result:
             continue
         with suppress(KeyError, TypeError):  # a result of before there was such a field
@@ -230,7 +230,7 @@ def _row(
     counted = Counter(stand for _, stand, _ in stands)
     label, task, teacher, student = place
     row = Row(label, task, (teacher, student), {s: counted[s] for s in STANDS if counted[s]}, jobs=[])
-    skipped = (store.failure(t) for t, stand, _ in stands if stand == "skipped")
+    skipped = (store.look(t).failure for t, stand, _ in stands if stand == "skipped")
     row.note = next((failure["reason"] for failure in skipped if failure), "")
     to_come = [(t, share) for t, _, share in stands if share > 0]
     try:
@@ -247,13 +247,13 @@ def _row(
 def _standing(trials: Iterable[Trial], store: Store, stale: Stale) -> Iterator[tuple[Trial, str, float]]:
     """Each trial, where it stands, and the share of it that is still to come."""
     for trial in trials:
-        run = store.run(trial)
-        stands: str = run.status()
+        seen = store.look(trial)
+        stands: str = seen.status
         share = 1.0 if stands == "missing" else 0.0
         if stands in ("partial", "running"):
-            curve = run.curve()
+            curve = store.curve(trial)
             share = 1.0 - min(1.0, curve[-1]["point"] / trial.points if curve else 0.0)
-        elif stands == "done" and stale(trial, (run.result() or {}).get("provenance", {})):
+        elif stands == "done" and stale(trial, (seen.result or {}).get("provenance", {})):
             stands = "stale"
         yield trial, stands, share
 
