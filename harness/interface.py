@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from harness.config import Task
 from harness.errors import DfkdError, Diverged
-from harness.network import NetSpec
+from harness.network import BNStat as BNStat  # for methods of other packages, which ask for all of it here
+from harness.network import Net, NetSpec
+from harness.network import Out as Out
 
 if TYPE_CHECKING:
     from harness.compute import Compute
-    from harness.nets.base import Net
     from harness.settings import Presets
 
 
@@ -239,55 +240,6 @@ class Method(ABC):
         """Take back what `extra_state` gave."""
         if state:
             raise DfkdError(f"checkpoint holds {sorted(state)}, which this method does not know")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that crosses rounds, loadable with ``weights_only=True``."""
-        return {
-            "S": self.S.state_dict(),
-            "parts": {k: m.state_dict() for k, m in self.parts.items()},
-            "opts": {k: o.state_dict() for k, o in self.opts.items()},
-            "pools": {k: p.state() for k, p in self.pools.items()},
-            "rng": self.problem.rng.get_state(),
-            "scalers": self.problem.compute.scaler_state(),
-            "updates": dict(self.updates),
-            "extra": self.extra_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`.
-
-        Raises:
-            DfkdError: when the state belongs to another method or another network.
-        """
-        if set(state["parts"]) != set(self.parts) or set(state["opts"]) != set(self.opts):
-            raise DfkdError(f"checkpoint holds parts {sorted(state['parts'])}, not {sorted(self.parts)}")
-        self.S.load_state_dict(state["S"])
-        for k, m in self.parts.items():
-            m.load_state_dict(state["parts"][k])
-        for k, o in self.opts.items():
-            o.load_state_dict(state["opts"][k])
-        for k, p in self.pools.items():
-            p.load(state["pools"][k])
-        self.problem.rng.set_state(state["rng"])
-        self.problem.compute.load_scaler_state(state["scalers"])
-        self.updates = dict(state["updates"])
-        self.load_extra_state(state["extra"])
-
-    def final_state(self) -> dict[str, Any]:
-        """What `sample` needs when the trial is over and ``scratch`` is gone; of pools, an excerpt."""
-        return {
-            "parts": {k: m.state_dict() for k, m in self.parts.items()},
-            "pools": {k: p.excerpt() for k, p in self.pools.items() if k in self.SAMPLED},
-            "extra": self.extra_state(),
-        }
-
-    def load_final_state(self, state: dict[str, Any]) -> None:
-        """Sample from `final_state` from now on."""
-        for k, m in self.parts.items():
-            m.load_state_dict(state["parts"][k])
-        for k, kept in state["pools"].items():
-            self.pools[k].load(kept)
-        self.load_extra_state(state["extra"])
 
 
 class Reference(Method):

@@ -1,11 +1,13 @@
-"""What a network is to a method: its outputs, its statistics, its specification."""
+"""What a network is to a method: how it is called, what it returns, its specification."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class BNStat(NamedTuple):
@@ -34,6 +36,43 @@ class Out(NamedTuple):
     maps: tuple[Tensor, ...] | None = None
     bn: tuple[BNStat, ...] | None = None
     inputs: tuple[Tensor, ...] | None = None
+
+
+class Net(nn.Module, ABC):
+    """A classifier of images in [0, 1] units: ``net(x)`` -> logits, ``net(x, taps=("h",))`` -> `Out`.
+
+    There is no other entry point: compile, counters and hooks see every call.
+
+    Attributes:
+        name: as the catalog has it.
+        mean, std: the normaliser, buffers of shape (1, C, 1, 1), saved with the weights.
+        stages: (C, H, W) of each of the ``maps``.
+    """
+
+    name: str
+    mean: Tensor
+    std: Tensor
+    stages: tuple[tuple[int, int, int], ...]
+
+    @property
+    @abstractmethod
+    def head(self) -> nn.Linear:
+        """The last linear layer, ``h`` -> logits."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, taps: Sequence[str] = ()) -> Tensor | Out:
+        """Classify.
+
+        Args:
+            x: (B, C, H, W) images in [0, 1] units; may leave the range.
+            taps: what else to return, out of ``h``, ``maps``, ``bn`` and ``inputs``.
+
+        Returns:
+            Logits (B, K); with taps an `Out`. Logits, ``h`` and ``bn`` are fp32 under autocast too.
+
+        Raises:
+            DfkdError: for an unknown tap.
+        """
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from harness import network
 from harness.config import Task
 from harness.errors import DfkdError
 from harness.network import BNStat, Out
@@ -93,21 +94,14 @@ class TapBN(nn.BatchNorm2d):
         return super().forward(input)
 
 
-class Net(nn.Module, ABC):
-    """A classifier of images in [0, 1] units: ``net(x)`` -> logits, ``net(x, taps=("h",))`` -> `Out`.
+class Net(network.Net):
+    """A classifier of ours.
 
-    A subclass names its last linear layer in `HEAD`, sets `stages`, registers its BN layers in forward
-    order and writes `features`. There is no other entry point: compile, counters and hooks see every call.
-
-    Attributes:
-        mean, std: the normaliser, buffers of shape (1, C, 1, 1), saved with the weights.
-        stages: (C, H, W) of each of the ``maps``.
+    A subclass names its last linear layer in `HEAD`, sets ``stages``, registers its BN layers in forward
+    order and writes `features`.
     """
 
     HEAD: ClassVar[str] = "fc"
-    mean: Tensor
-    std: Tensor
-    stages: tuple[tuple[int, int, int], ...]
 
     def __init__(self, name: str, task: Task) -> None:
         """Keep the name and the task's normaliser.
@@ -136,18 +130,7 @@ class Net(nn.Module, ABC):
         """Normalised images (B, C, H, W) -> feature (B, D); fills the lists it is given, in forward order."""
 
     def forward(self, x: Tensor, taps: Sequence[str] = ()) -> Tensor | Out:
-        """Classify.
-
-        Args:
-            x: (B, C, H, W) images in [0, 1] units; may leave the range.
-            taps: what else to return, out of ``h``, ``maps``, ``bn`` and ``inputs``.
-
-        Returns:
-            Logits (B, K); with taps an `Out`. Logits, ``h`` and ``bn`` are fp32 under autocast too.
-
-        Raises:
-            DfkdError: for an unknown tap.
-        """
+        """Classify: normaliser, `features`, head."""
         check_taps(taps)
         maps: list[Tensor] | None = [] if "maps" in taps else None
         bn = collector(taps)

@@ -20,6 +20,7 @@ from harness.errors import DfkdError
 from harness.interface import Terms
 from harness.nets.catalog import spec
 from harness.settings import coerce, resolve, settings_of
+from harness.trials.checkpoint import restore, state_of
 from harness.trials.toy import STUDENT, TEACHER, TOY, toy_method
 
 
@@ -132,12 +133,12 @@ def sample(name: str) -> None:
     """The method's samples are images of the task's shape, equal for equal rng; nothing moves."""
     method = toy_method(name)
     method.round()
-    state = copy.deepcopy(method.state_dict())
+    state = copy.deepcopy(state_of(method))
     ambient = torch.get_rng_state()
     labels = torch.arange(10) % TOY.K
     made = [method.sample(10, labels, torch.Generator().manual_seed(5)) for _ in range(2)]
     _require(torch.equal(ambient, torch.get_rng_state()), "sample() used torch's global random stream")
-    _require(_same(state, method.state_dict()), "sample() changed the method's state or the train stream")
+    _require(same(state, state_of(method)), "sample() changed the method's state or the train stream")
     if made[0] is None or made[1] is None:
         _require(method.USES_DATA, "sample() returned None, which only a Reference may")
         return
@@ -157,8 +158,8 @@ def determinism(name: str) -> None:
         with own_globals(0, 1):
             method = toy_method(name)
             method.round()
-            states.append(method.state_dict())
-    _require(_same(*states), "two runs with one seed differ")
+            states.append(state_of(method))
+    _require(same(*states), "two runs with one seed differ")
 
 
 def resume(name: str) -> None:
@@ -167,18 +168,18 @@ def resume(name: str) -> None:
         whole = toy_method(name)
         whole.round()
         file = io.BytesIO()
-        torch.save({"method": whole.state_dict(), "rng": torch.get_rng_state()}, file)
+        torch.save({"method": state_of(whole), "rng": torch.get_rng_state()}, file)
         whole.round()
     with own_globals(1, 1):
         again = toy_method(name, seed=1)
         again.T.load_state_dict(whole.T.state_dict())
         file.seek(0)
         state = torch.load(file, weights_only=True)
-        again.load_state_dict(state["method"])
+        restore(again, state["method"])
         torch.set_rng_state(state["rng"])
         again.round()
     _require(
-        _same(whole.state_dict(), again.state_dict()), "a resumed round differs from an uninterrupted one"
+        same(state_of(whole), state_of(again)), "a resumed round differs from an uninterrupted one"
     )
 
 
@@ -203,11 +204,12 @@ def skip(name: str) -> None:
         _require(answer is None or (isinstance(answer, str) and bool(answer)), f"skip() returned {answer!r}")
 
 
-def _same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any) -> bool:
+    """Whether two states are equal to the last bit: tensors, and dicts and lists of them."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and torch.equal(a, b)
     if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(_same, a, b))
     return bool(a == b)

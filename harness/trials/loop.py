@@ -16,7 +16,7 @@ from harness.errors import DfkdError, Diverged, Interrupted
 from harness.interface import Terms
 from harness.store.directory import TrialDir
 from harness.trials.build import Job
-from harness.trials.checkpoint import pools_of
+from harness.trials.checkpoint import pools_of, restore, state_of
 from harness.trials.examine import Examiner
 
 OnPoint = Callable[[dict[str, Any]], None]
@@ -131,7 +131,7 @@ class Loop:
         """Replace the checkpoint atomically: a kill leaves the old one or the new one."""
         self.method.check_finite()
         state = {
-            "method": self.method.state_dict(),
+            "method": state_of(self.method),
             "progress": vars(self.at),
             "clock": vars(self.job.problem.clock),
             "flops": self.compute.meter.flops,
@@ -150,7 +150,7 @@ class Loop:
                     raise DfkdError(
                         f"curve.jsonl has {len(rows)} points, the checkpoint {state['progress']['rows']}"
                     )
-                self.method.load_state_dict(state["method"])
+                restore(self.method, state["method"])
             except Exception as error:
                 # The method may be half loaded: forget the file and let the next try start from nothing.
                 self._file.unlink()

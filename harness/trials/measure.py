@@ -19,6 +19,7 @@ from harness.store.directory import TrialDir
 from harness.store.warnings import renewed
 from harness.trials import diagnose
 from harness.trials.build import Job, build
+from harness.trials.checkpoint import restore_final
 from harness.trials.examine import Examiner, draw_samples, evidence
 from harness.trials.provenance import kernels
 
@@ -109,7 +110,7 @@ def _restore(job: Job, final: Path) -> None:
         student = load_file(final / "student.safetensors")
         state = torch.load(final / "parts.pt", map_location="cpu", weights_only=True)
         job.method.S.load_state_dict(student)
-        job.method.load_final_state(state)
+        restore_final(job.method, state)
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DfkdError(f"{final} cannot be read: {line}") from error

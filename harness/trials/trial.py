@@ -26,7 +26,7 @@ from harness.store.directory import TrialDir
 from harness.tasks.images import load
 from harness.trials import diagnose
 from harness.trials.build import Job, build
-from harness.trials.checkpoint import pools_of
+from harness.trials.checkpoint import final_of, pools_of, restore_final
 from harness.trials.examine import draw_samples, evidence
 from harness.trials.loop import Loop, OnPoint
 from harness.trials.provenance import commit, kernels, machine, peak_memory, reset_peak_memory
@@ -104,9 +104,9 @@ def finish(
     final = run.path / "final"
     final.mkdir(exist_ok=True)
     export_student(method.S.state_dict(), final / "student.safetensors", job)
-    kept = method.final_state()
+    kept = final_of(method)
     files.write_torch(final / "parts.pt", kept)
-    method.load_final_state(kept)  # a pool is cut to an excerpt: `dfkd measure` draws from the same
+    restore_final(method, kept)  # a pool is cut to an excerpt: `dfkd measure` draws from the same
     n = images or how_many(inception, len(job.data.test))
     drawn = draw_samples(method, job.trial.seed, n, loop.examiner)
     samples, cut = drawn if drawn else (None, {})

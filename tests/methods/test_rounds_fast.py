@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from harness.trials.checkpoint import restore, state_of
 from harness.trials.toy import toy_method
 from tests.methods.by_hand import (
     Adam,
@@ -234,7 +235,7 @@ def test_a_resumed_run_does_not_draw_the_first_layer_again():
     m, again = _method(), _method()
     m.problem.clock.progress = again.problem.clock.progress = 0.8
     m.round()
-    again.load_state_dict(m.state_dict())
+    restore(again, state_of(m))
     before = weights(again.parts["G"])
     again.begin(again.ask(8))
     assert not moved(before, again.parts["G"])

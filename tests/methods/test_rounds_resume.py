@@ -7,7 +7,8 @@ import shutil
 import pytest
 import torch
 
-from harness.trials.check import _same
+from harness.trials.check import same
+from harness.trials.checkpoint import final_of, restore, restore_final, state_of
 from harness.trials.toy import toy_method, toy_problem
 from tests.methods.by_hand import rows_of
 
@@ -41,7 +42,7 @@ def test_a_resumed_run_has_the_same_bits(name, on_disk, tmp_path):
     stop = random.Random(f"{name}{on_disk}").randint(1, ROUNDS - 1)
     whole = _start(name, 0, tmp_path / "whole" if on_disk else None)
     _go(whole, 0, stop)
-    state, file = whole.state_dict(), io.BytesIO()
+    state, file = state_of(whole), io.BytesIO()
     assert all(("rows" in pool) != on_disk for pool in state["pools"].values())
     torch.save(state, file)
     if on_disk:
@@ -53,15 +54,15 @@ def test_a_resumed_run_has_the_same_bits(name, on_disk, tmp_path):
     again = _start(name, 1, tmp_path / "again" if on_disk else None)
     again.T.load_state_dict(whole.T.state_dict())
     file.seek(0)
-    again.load_state_dict(torch.load(file, weights_only=True))
+    restore(again, torch.load(file, weights_only=True))
     _go(again, stop, ROUNDS)
 
     assert whole.pool.total == 24 > whole.pool.capacity, "the ring has wrapped"
     for key, pool in whole.pools.items():
-        assert _same(rows_of(pool), rows_of(again.pools[key])), key
-    assert _same(whole.state_dict(), again.state_dict())
+        assert same(rows_of(pool), rows_of(again.pools[key])), key
+    assert same(state_of(whole), state_of(again))
     index = torch.arange(20)
-    assert _same(whole.pool.rows(index), again.pool.rows(index))
+    assert same(whole.pool.rows(index), again.pool.rows(index))
 
 
 @pytest.mark.parametrize("name", ["cmi", "fast"])
@@ -71,10 +72,10 @@ def test_every_boundary_is_a_good_place_to_stop(name):
     _go(whole, 0, ROUNDS)
     for i in range(ROUNDS):
         _go(m, i, i + 1)
-        state, m = m.state_dict(), _start(name, i + 1, None)
+        state, m = state_of(m), _start(name, i + 1, None)
         m.T.load_state_dict(whole.T.state_dict())
-        m.load_state_dict(state)
-    assert _same(whole.state_dict(), m.state_dict())
+        restore(m, state)
+    assert same(state_of(whole), state_of(m))
 
 
 @pytest.mark.parametrize("name", ["adi", "cmi"])
@@ -82,10 +83,10 @@ def test_the_last_file_of_a_run_samples_without_its_scratch(name, tmp_path):
     m = _start(name, 0, tmp_path / "run")
     _go(m, 0, ROUNDS)
     file = io.BytesIO()
-    torch.save(m.final_state(), file)
+    torch.save(final_of(m), file)
     expected = m.sample(10, None, torch.Generator().manual_seed(4))
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
     file.seek(0)
     later = _start(name, 5, None)
-    later.load_final_state(torch.load(file, weights_only=True))
-    assert _same(list(later.sample(10, None, torch.Generator().manual_seed(4))), list(expected))
+    restore_final(later, torch.load(file, weights_only=True))
+    assert same(list(later.sample(10, None, torch.Generator().manual_seed(4))), list(expected))
