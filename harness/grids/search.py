@@ -4,7 +4,7 @@
 (`harness.grids.chosen`), and ``trials/``, a directory each as `harness.store.directory` keeps them. The key
 is of all that is asked for but the number of trials: to ask for more goes on from what there is, and what ran
 is not run again. A trial may be stopped early (`harness.schedule.rungs`): on Ray by Tune's ASHA, in this
-process by the same rule. The test images are out of reach (`harness.trials.candidate`).
+process by the same rule. The test images are out of reach (`harness.trials.trial.blind`).
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ from harness.store.stale import Staleness
 
 #: draws for one trial before a space counts as used up, of which so many may be Optuna's
 _DRAWS, _ASKS = 200, 20
-
-CANDIDATE = "harness.trials.candidate:run_candidate"
 
 
 class Search(Work):
@@ -228,7 +226,7 @@ def run_search(
     data_root: Path | None = None,
     teachers_dir: Path | None = None,
     tell: Callable[[str], None] | None = None,
-    run_trial: str = CANDIDATE,
+    run_trial: str = Errand.run_trial,
     have_teacher: str = Errand.have_teacher,
 ) -> tuple[Search, bool]:
     """Run what is missing of a search; its teacher first.
@@ -243,7 +241,7 @@ def run_search(
         data_root: where data sets lie.
         teachers_dir: default ``<out>/teachers``.
         tell: hears a line whenever a trial ends.
-        run_trial: ``module:function`` that runs a trial; one that knows the test images defeats the purpose.
+        run_trial: ``module:function`` that runs a trial, on the validation images.
         have_teacher: ``module:function`` that finds or trains a teacher.
 
     Returns:
@@ -264,6 +262,7 @@ def run_search(
             teachers_dir=teachers_dir,
             data_root=data_root,
             gpus=gpus_per_trial,
+            on="val",
             run_trial=run_trial,
             have_teacher=have_teacher,
         )

@@ -10,12 +10,12 @@ from harness.metrics.base import Column, Evidence, Metric
 
 def top1(ev: Evidence) -> dict[str, float]:
     """Percent of test images whose arg-max is the true class."""
-    return {"top1": _percent(_decisions(ev.s_logits, "student") == ev.labels)}
+    return {"top1": percent(_decisions(ev.s_logits, "student") == ev.labels)}
 
 
 def agreement(ev: Evidence) -> dict[str, float]:
     """Percent of test images on which student and teacher have the same arg-max, right or wrong."""
-    return {"agreement": _percent(_decisions(ev.s_logits, "student") == _decisions(ev.t_logits, "teacher"))}
+    return {"agreement": percent(_decisions(ev.s_logits, "student") == _decisions(ev.t_logits, "teacher"))}
 
 
 def val(ev: Evidence) -> dict[str, float]:
@@ -27,7 +27,7 @@ def val(ev: Evidence) -> dict[str, float]:
 
     log_p = log_softmax(ev.val_logits.astype(np.float64), axis=1)
     nll = -log_p[np.arange(len(log_p)), ev.val_labels].mean()
-    return {"val_top1": _percent(hits), "val_nll": float(nll)}
+    return {"val_top1": percent(hits), "val_nll": float(nll)}
 
 
 def _decisions(logits: np.ndarray, whose: str) -> np.ndarray:
@@ -38,7 +38,8 @@ def _decisions(logits: np.ndarray, whose: str) -> np.ndarray:
     return found
 
 
-def _percent(hits: np.ndarray) -> float:
+def percent(hits: np.ndarray) -> float:
+    """Percent that is true, of booleans (N,)."""
     return 100.0 * float(np.mean(hits))
 
 

@@ -41,6 +41,7 @@ class Errand:
 
     Attributes:
         out, data_root, teachers_dir, inception: as `harness.trials.trial.run_trial` takes them; absolute.
+        on: the same.
         gpus: of each trial: a share of one, or a whole number; 0 computes on the CPU.
         run_trial, have_teacher: ``module:function``, imported by the worker that needs it.
     """
@@ -50,6 +51,7 @@ class Errand:
     data_root: Path | None = None
     inception: Path | None = None
     gpus: float = 0.0
+    on: str = "test"
     run_trial: str = "harness.trials.trial:run_trial"
     have_teacher: str = "harness.trials.build:have_teacher"
 
@@ -108,6 +110,7 @@ def attempt(
                     device=errand.device,
                     inception=errand.inception,
                     on_point=on_point,
+                    on=errand.on,
                 )
             except Exception as error:
                 kind = blame(error)

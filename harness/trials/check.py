@@ -178,9 +178,7 @@ def resume(name: str) -> None:
         restore(again, state["method"])
         torch.set_rng_state(state["rng"])
         again.round()
-    _require(
-        same(state_of(whole), state_of(again)), "a resumed round differs from an uninterrupted one"
-    )
+    _require(same(state_of(whole), state_of(again)), "a resumed round differs from an uninterrupted one")
 
 
 def cost(name: str) -> None:
@@ -211,7 +209,7 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(_same, a, b))
+        return len(a) == len(b) and all(map(same, a, b))
     return bool(a == b)
 
 

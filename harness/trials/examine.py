@@ -1,4 +1,4 @@
-"""Look at a trial without touching it: test accuracy, what the student is fed, evidence for metrics."""
+"""Look at a trial without touching it: accuracy, what the student is fed, evidence for metrics."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.compute import Compute
 from harness.config import seed_for
 from harness.errors import DfkdError, Diverged
 from harness.interface import Method
+from harness.metrics.accuracy import percent
 from harness.metrics.base import STORED, Evidence
 from harness.network import Out
 from harness.tasks.cache import cache_dir
@@ -54,27 +56,34 @@ def logits_and_features(
     return torch.cat(logits), torch.cat(features)
 
 
-#: what the last teachers of this process said: (weights, images, where and how) -> logits and features
-_SAID: OrderedDict[tuple[object, ...], tuple[Tensor, Tensor]] = OrderedDict()
-_SAID_MOST = 4
-
-
-def answers(teacher: nn.Module, images: np.ndarray, compute: Compute) -> tuple[Tensor, Tensor]:
-    """As `logits_and_features`; asked again by another trial of this process, the same tensors again.
+class Answers:
+    """What the last teachers of this process said: another trial that asks the same gets the same tensors.
 
     They are found by the contents of weights, buffers and images, so that no other teacher's are taken.
     """
-    seen = hashlib.sha256()
-    for name, value in teacher.state_dict().items():
-        seen.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    seen.update(np.ascontiguousarray(images).tobytes())
-    key = (seen.hexdigest(), images.shape, compute.device, compute.channels_last, torch.get_num_threads())
-    if key not in _SAID:
-        _SAID[key] = logits_and_features(teacher, images, compute)
-        while len(_SAID) > _SAID_MOST:
-            _SAID.popitem(last=False)
-    _SAID.move_to_end(key)
-    return _SAID[key]
+
+    def __init__(self, most: int = 4) -> None:
+        """Remember the last ``most``."""
+        self.most = most
+        self.kept: OrderedDict[tuple[object, ...], tuple[Tensor, Tensor]] = OrderedDict()
+
+    def __call__(self, teacher: nn.Module, images: np.ndarray, compute: Compute) -> tuple[Tensor, Tensor]:
+        """As `logits_and_features`."""
+        seen = hashlib.sha256()
+        for name, value in teacher.state_dict().items():
+            seen.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        seen.update(np.ascontiguousarray(images).tobytes())
+        where = (compute.device, compute.channels_last, torch.get_num_threads())
+        key = (seen.hexdigest(), images.shape, *where)
+        if key not in self.kept:
+            self.kept[key] = logits_and_features(teacher, images, compute)
+            while len(self.kept) > self.most:
+                self.kept.popitem(last=False)
+        self.kept.move_to_end(key)
+        return self.kept[key]
+
+
+answers = Answers()
 
 
 @dataclass
@@ -101,10 +110,9 @@ class Examiner:
         if not bool(torch.isfinite(self.s_logits).all()):
             raise Diverged("the student's logits on the test images are not finite")
         guess = self.s_logits.argmax(1)
-        agree = guess == self.t_logits.argmax(1)
         return {
-            "top1": 100.0 * float((guess == self.labels).double().mean()),
-            "agreement": 100.0 * float(agree.double().mean()),
+            "top1": percent((guess == self.labels).numpy()),
+            "agreement": percent((guess == self.t_logits.argmax(1)).numpy()),
         }
 
     def confusion(self) -> np.ndarray:
@@ -121,6 +129,28 @@ class Examiner:
             "s": self.s_logits.argmax(1).numpy().astype(kind),
             "t": self.t_logits.argmax(1).numpy().astype(kind),
         }
+
+
+class Validator(Examiner):
+    """Looks at the student on the validation images; asks the teacher nothing."""
+
+    def __post_init__(self) -> None:
+        """Keep the labels."""
+        self.labels = torch.from_numpy(np.asarray(self.data.val.labels))
+        self.s_logits = torch.empty(0)
+
+    def __call__(self, student: nn.Module) -> dict[str, float]:
+        """``val_top1`` in percent and ``val_nll`` in nats, as the metric ``val`` has them.
+
+        Raises:
+            Diverged: when the student's logits are not finite.
+        """
+        self.s_logits, _ = logits_and_features(student, self.data.val, self.compute)
+        if not bool(torch.isfinite(self.s_logits).all()):
+            raise Diverged("the student's logits on the validation images are not finite")
+        hits = self.s_logits.argmax(1) == self.labels
+        nll = F.cross_entropy(self.s_logits.double(), self.labels)
+        return {"val_top1": percent(hits.numpy()), "val_nll": float(nll)}
 
 
 def draw_samples(

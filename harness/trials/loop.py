@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,15 +22,22 @@ from harness.trials.examine import Examiner
 OnPoint = Callable[[dict[str, Any]], None]
 
 
-#: rounds in which the budget's unit may stand still (a warm-up that trains no student) before a trial fails
-_PATIENCE = 2000
+class Pace(NamedTuple):
+    """How often a trial is saved, and how long it may stand still.
+
+    Attributes:
+        every: seconds between two checkpoints, at least.
+        share: of the running time that checkpoints may take.
+        patience: rounds in which the budget's unit does not move (a warm-up that trains no student) before a
+            trial fails.
+    """
+
+    every: float = 2.0
+    share: float = 0.02
+    patience: int = 2000
 
 
-#: share of the running time that checkpoints may take
-_CHECKPOINT_SHARE = 0.02
-
-
-_CHECKPOINT_EVERY = 2.0  # seconds, at least
+PACE = Pace()
 
 
 @dataclass
@@ -61,12 +68,30 @@ class Progress:
 class Loop:
     """Spends a trial's budget: rounds, points, checkpoints."""
 
-    def __init__(self, job: Job, run: TrialDir, on_point: OnPoint | None = None) -> None:
-        """Take the trial over where its checkpoint left it, or start."""
-        self.job, self.run, self.on_point = job, run, on_point
+    def __init__(
+        self,
+        job: Job,
+        run: TrialDir,
+        on_point: OnPoint | None = None,
+        pace: Pace = PACE,
+        look: type[Examiner] = Examiner,
+    ) -> None:
+        """Take the trial over where its checkpoint left it, or start.
+
+        Args:
+            job: what is run.
+            run: its directory.
+            on_point: told every new row of the curve.
+            pace: of checkpoints.
+            look: how the student is looked at, at every point.
+
+        Raises:
+            Interrupted: for a checkpoint that cannot be read; it is gone, and ``job`` may be half loaded.
+        """
+        self.job, self.run, self.on_point, self.pace = job, run, on_point, pace
         self.method, self.trial, self.compute = job.method, job.trial, job.problem.compute
         self.at = Progress()
-        self.examiner = Examiner(job.data, job.problem.teacher, self.compute)
+        self.examiner = look(job.data, job.problem.teacher, self.compute)
         self.seen: dict[str, float] = {}
         self._file = run.path / "checkpoint" / "state.pt"
         self._pools = pools_of(run)
@@ -85,7 +110,7 @@ class Loop:
         """
         clock, budget = self.job.problem.clock, self.trial.budget
         started = saved = time.perf_counter()
-        wait = _CHECKPOINT_EVERY
+        wait = self.pace.every
         while clock.progress < 1.0:
             for schedule in self.method.schedules:
                 schedule.set(clock.progress)
@@ -94,10 +119,9 @@ class Loop:
             self.at.rounds += 1
             spent = self.spend()[budget.unit]
             self.at.idle = 0 if spent > before else self.at.idle + 1
-            if self.at.idle >= _PATIENCE:
-                raise Diverged(
-                    f"{budget.unit} stood still for {_PATIENCE} rounds: the budget {budget} cannot be spent"
-                )
+            if self.at.idle >= self.pace.patience:
+                still = f"{budget.unit} stood still for {self.at.idle} rounds"
+                raise Diverged(f"{still}: the budget {budget} cannot be spent")
             clock.round, clock.progress = self.at.rounds, min(1.0, spent / budget.amount)
             point = int(clock.progress * self.trial.points)
             now = time.perf_counter()
@@ -113,7 +137,7 @@ class Loop:
             if began - saved >= wait and clock.progress < 1.0:
                 self._save()
                 saved = time.perf_counter()
-                wait = max(_CHECKPOINT_EVERY, (saved - began) / _CHECKPOINT_SHARE)
+                wait = max(self.pace.every, (saved - began) / self.pace.share)
             started = time.perf_counter()
 
     def _point(self, point: int) -> None:

@@ -8,9 +8,12 @@ import subprocess
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
+
+from harness.store.cards import Card
 
 
 @lru_cache(maxsize=1)
@@ -66,6 +69,29 @@ def _git(where: Path, *args: str) -> str:
         ["git", "-C", str(where), *args], capture_output=True, text=True, check=True, timeout=10
     )
     return done.stdout.strip()
+
+
+def provenance(card: Card, data_digest: str, device: torch.device) -> dict[str, Any]:
+    """Of a trial's numbers: its teacher, its data, and what this process computes with.
+
+    Args:
+        card: of the teacher.
+        data_digest: of the task's images.
+        device: where it ran.
+    """
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return gpu | {
+        "teacher_digest": card.digest,
+        "teacher_top1": card.top1,
+        "data_digest": data_digest,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": machine(),
+        "kernels": kernels(),
+        "commit": commit(),
+    }
 
 
 def reset_peak_memory(device: torch.device) -> None:

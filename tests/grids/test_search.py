@@ -33,7 +33,8 @@ from harness.settings import choice, log, resolve, uniform
 from harness.store.directory import TrialDir
 from harness.tasks import images
 from harness.tasks.catalog import RECIPES
-from harness.trials import candidate, teachers
+from harness.trials import examine, loop, teachers
+from harness.trials import trial as trials
 from tests.schedule.noop_search import HERE, calls, top1
 from tests.schedule.noop_trial import TEACHER
 from tests.schedule.test_schedule import ray  # noqa: F401
@@ -420,10 +421,10 @@ class Secret:
         raise AssertionError("a search counted the test split")
 
 
-def candidate_of(trial: Trial, out: Path, home: Path, **more: Any) -> TrialDir:
+def on_val(trial: Trial, out: Path, home: Path, **more: Any) -> TrialDir:
     run = TrialDir(out, trial)
     with run.lock():
-        candidate.run_candidate(trial, run, teachers_dir=home, **more)
+        trials.run_trial(trial, run, teachers_dir=home, on="val", **more)
     return run
 
 
@@ -437,9 +438,9 @@ def test_no_trial_of_a_search_sees_the_test_split(
         return dataclasses.replace(load(name, root, download), test=Secret())  # type: ignore[arg-type]
 
     trial = make(method, TINY, budget=18, batch=16)
-    plain = candidate_of(trial, tmp_path / "plain", home)
+    plain = on_val(trial, tmp_path / "plain", home)
     monkeypatch.setattr(images, "load", blinded)
-    blind = candidate_of(trial, tmp_path / "blind", home)
+    blind = on_val(trial, tmp_path / "blind", home)
     times = ("seconds",)
     curves = [[{k: v for k, v in row.items() if k not in times} for row in r.curve()] for r in (plain, blind)]
     assert curves[0] == curves[1] and len(curves[0]) == 9
@@ -486,11 +487,10 @@ def test_the_validation_numbers_are_those_of_the_metric() -> None:
             return SimpleNamespace(logits=logits, h=logits)
 
     from harness.compute import Compute
-    from harness.trials import examine
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examine, "Out", SimpleNamespace)
-        seen = candidate.Validator(found, Says(), Compute())(Says())
+        seen = examine.Validator(found, Says(), Compute())(Says())
     ev = Evidence(
         found.task, found.test.labels, *[logits.numpy()] * 3, found.test.images, None,
         val_labels=np.asarray(found.val.labels), val_logits=logits.numpy(),
@@ -500,20 +500,19 @@ def test_the_validation_numbers_are_those_of_the_metric() -> None:
 
 def test_a_reference_learns_from_no_validation_image() -> None:
     found = images.load("digits")
-    rest = candidate.blind(found, reference=True).train
+    rest = trials.blind(found, reference=True).train
     assert len(rest) + len(found.val) == len(found.train)
     as_bytes = [sorted(image.tobytes() for image in split.images) for split in (rest, found.val, found.train)]
     assert sorted(as_bytes[0] + as_bytes[1]) == as_bytes[2]
-    assert candidate.blind(found, reference=False).train is found.train
+    assert trials.blind(found, reference=False).train is found.train
 
 
 def test_a_trial_of_a_search_goes_on_from_its_checkpoint_and_tells_of_the_rows_that_stand(
-    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, home: Path
 ) -> None:
-    monkeypatch.setattr("harness.trials.loop._CHECKPOINT_EVERY", 0.0)
-    monkeypatch.setattr("harness.trials.loop._CHECKPOINT_SHARE", 1e9)
+    often = loop.Pace(every=0.0, share=1e9)
     trial = make("noise", TINY, budget=18, batch=16)
-    whole = candidate_of(trial, tmp_path / "whole", home)
+    whole = on_val(trial, tmp_path / "whole", home)
 
     class Enough(BaseException):
         pass
@@ -523,9 +522,9 @@ def test_a_trial_of_a_search_goes_on_from_its_checkpoint_and_tells_of_the_rows_t
             raise Enough
 
     with pytest.raises(Enough):
-        candidate_of(trial, tmp_path, home, on_point=stop)
+        on_val(trial, tmp_path, home, on_point=stop, pace=often)
     points: list[int] = []
-    run = candidate_of(trial, tmp_path, home, on_point=lambda row: points.append(row["point"]))
+    run = on_val(trial, tmp_path, home, on_point=lambda row: points.append(row["point"]), pace=often)
     assert points == list(range(1, 10))
     a, b = whole.result(), run.result()
     assert a and b and a["metrics"] == b["metrics"]

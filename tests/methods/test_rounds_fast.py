@@ -59,7 +59,7 @@ def test_inner_steps_adapt_a_copy_and_fresh_noise_by_an_adam_that_is_new(meta):
         start = weights(m.parts["G"])
         rng = stream(m)
         torch.randint(3, (8,), generator=rng)  # labels
-        z = torch.randn(8, 8, generator=rng)
+        z = torch.randn(8, m.hp.nz, generator=rng)
         seen = _watch(m)
         m.synthesize()
         m.__dict__.pop("step_I")

@@ -93,7 +93,7 @@ def test_dfad_generator_climbs_by_adam():
     before, rng = weights(twin.parts["G"]), stream(twin)
     adam, S = Adam(before, 1e-3, (0.5, 0.999)), twin.S.eval()  # the student stands still in eval mode
     for _ in range(2):
-        x = twin.parts["G"](torch.randn(8, 8, generator=rng))
+        x = twin.parts["G"](torch.randn(8, twin.hp.nz, generator=rng))
         grads = gradients(-(S(x) - twin.T(x)).abs().mean(), twin.parts["G"])
         with torch.no_grad():
             for p, v in zip(twin.parts["G"].parameters(), adam.step(grads), strict=True):

@@ -31,7 +31,7 @@ def test_a_round_by_hand():
     m, twin = (toy_method("zskt", AUTHORS) for _ in range(2))
     G, S, T = twin.parts["G"], twin.S, twin.T
     before = weights(G), weights(S)
-    z = torch.randn(8, 8, generator=stream(twin))
+    z = torch.randn(8, twin.hp.nz, generator=stream(twin))
     x = G(z)
     loss = -kl(T(x), S(x)) / 3
     # both rates at half of their cosine
@@ -76,7 +76,7 @@ def test_a_lesson_without_a_generator_step_draws_a_z():
 def test_datafree_draws_fresh_batches_with_s_in_eval_mode_and_no_attention():
     m = toy_method("zskt", DATAFREE)
     zs = torch.Generator().set_state(m.problem.rng.get_state())
-    drawn = [torch.randn(8, 8, generator=zs) for _ in range(3)]
+    drawn = [torch.randn(8, m.hp.nz, generator=zs) for _ in range(3)]
     with torch.no_grad(), unmoved(m.parts["G"]):
         x = m.parts["G"](drawn[0])
         m.S.eval()

@@ -1,4 +1,4 @@
-"""Stands in for `harness.trials.candidate.run_candidate`: a validation curve that its settings alone decide.
+"""Stands in for `harness.trials.trial.run_trial` on ``val``: a curve that its settings alone decide.
 
 A trial of the method ``dfad``, good where ``lr_s`` is near 0.03. ``lr_g`` above 0.005 diverges; a file
 ``disk`` or ``ctrl-c`` in the search's folder lets the trial whose label it holds fail once, half-way.
@@ -37,7 +37,9 @@ def run_trial(
     device: str,
     inception: Path | None,
     on_point: Callable[[dict[str, Any]], None],
+    on: str,
 ) -> dict[str, Any]:
+    assert on == "val"
     run.prepare()
     with (run.path / "calls.txt").open("a") as file:
         file.write("called\n")

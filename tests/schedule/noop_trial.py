@@ -44,7 +44,9 @@ def run_trial(
     device: str,
     inception: Path | None,
     on_point: Callable[[dict[str, Any]], None],
+    on: str,
 ) -> dict[str, Any]:
+    assert on == "test"
     run.prepare()
     tries = len(calls(run)) + 1
     with (run.path / "calls.txt").open("a") as file:
