@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import DfkdError
 from harness.store.directory import Store
 from reports.numbers import contrasts, published
-from reports.tables import findings
+from reports.numbers.findings import work_out
+from reports.tables import sections
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,8 +81,8 @@ class Results:
         return list(zip(self.paired["row"], self.paired["against"], strict=True))
 
     def text(self) -> str:
-        """The main table for a terminal, and what `reports.tables.findings` says beyond it."""
-        return str(findings.find(self.frame, self.curves, published.load(), self.paired).text())
+        """The main table for a terminal, and what `reports.tables.sections` says beyond it."""
+        return sections.text(work_out(self.frame, self.curves, published.load(), self.paired))
 
     def _note(self) -> str:
         grid, label = self.grid, self.grid.equal_cost

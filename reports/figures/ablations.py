@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from reports.figures import bars, canvas, maps, sweeps
+from reports.figures import bars, canvas, maps
 from reports.figures.places import Picture, Place
-from reports.numbers import varied
+from reports.figures.sweeps import alone, depth
+from reports.numbers import sweeps
 from reports.numbers.rows import CELL, records
 
 #: settings drawn alone, one panel each
@@ -27,9 +28,9 @@ def draw(place: Place, paired: pd.DataFrame | None) -> Iterator[Picture]:
     if paired is not None:
         yield from _differences(place, paired)
     yield from _depths(place)
-    crosses = varied.crosses(place.cells)
+    crosses = sweeps.crosses(place.rows)
     yield from _crosses(place, crosses)
-    yield from _alone(place, varied.sweeps(place.cells, crosses))
+    yield from _alone(place, sweeps.sweeps(place.rows, crosses))
 
 
 def _differences(place: Place, paired: pd.DataFrame) -> Iterator[Picture]:
@@ -61,19 +62,19 @@ def _differences(place: Place, paired: pd.DataFrame) -> Iterator[Picture]:
 
 
 def _depths(place: Place) -> Iterator[Picture]:
-    for i, choices in enumerate(varied.depths(place.cells)):
+    for i, choices in enumerate(sweeps.depths(place.rows)):
         caption = (
             "A point a choice of the generator's four norms (0 follows the first linear layer, 3 is the last "
             "before the image): mean and 95 % t-interval over seeds. Line: mean over choices of one depth."
         ) + _cut([point for _, point in choices])
-        figure = sweeps.depth(choices, place.teacher)
+        figure = depth(choices, place.teacher)
         yield place.picture(_numbered("depth", i), "Depth of Categorical Feature Embedding", caption, figure)
 
 
-def _crosses(place: Place, crosses: Sequence[varied.Cross]) -> Iterator[Picture]:
+def _crosses(place: Place, crosses: Sequence[sweeps.Cross]) -> Iterator[Picture]:
     for i, cross in enumerate(crosses):
         means = {at: top1.mean for at, top1 in cross.top1.items() if not math.isnan(top1.mean)}
-        if len(means) < varied.FIELDS:
+        if len(means) < sweeps.FIELDS:
             continue
         empty = len(cross.rows) * len(cross.columns) - len(means)
         caption = f"{cross.method}: mean top-1 over seeds, in percent; all other settings equal."
@@ -82,7 +83,7 @@ def _crosses(place: Place, crosses: Sequence[varied.Cross]) -> Iterator[Picture]
         yield place.picture(_numbered("map", i), f"Top-1 over {cross.y} and {cross.x}", caption, figure)
 
 
-def _alone(place: Place, found: Sequence[varied.Sweep]) -> Iterator[Picture]:
+def _alone(place: Place, found: Sequence[sweeps.Sweep]) -> Iterator[Picture]:
     if not found:
         return
     panels = [(_title(sweep, found), sweep.points) for sweep in found[:_PANELS]]
@@ -90,15 +91,15 @@ def _alone(place: Place, found: Sequence[varied.Sweep]) -> Iterator[Picture]:
     if len(found) > _PANELS:
         caption += f" {_PANELS} of {len(found)} settings."
     caption += _cut([point for _, points in panels for point in points])
-    yield place.picture("settings", "Top-1 along a setting", caption, sweeps.alone(panels))
+    yield place.picture("settings", "Top-1 along a setting", caption, alone(panels))
 
 
-def _cut(points: Sequence[varied.Point]) -> str:
-    """What a caption adds where the scale of `sweeps` cuts an interval."""
+def _cut(points: Sequence[sweeps.Point]) -> str:
+    """What a caption adds where the scale cuts an interval."""
     return canvas.CUT if canvas.reach([point.top1 for point in points]).cut else ""
 
 
-def _title(sweep: varied.Sweep, every: Sequence[varied.Sweep]) -> str:
+def _title(sweep: sweeps.Sweep, every: Sequence[sweeps.Sweep]) -> str:
     """The setting; with its method, or what tells it from another sweep of it, where there are several."""
     title = sweep.setting
     if len({other.method for other in every}) > 1:

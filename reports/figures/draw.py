@@ -10,17 +10,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.figures import ablations, bars, canvas, features
-from reports.figures import ranks as figures_ranks
+from reports.figures import ablations, canvas, features
+from reports.figures.bars import Bar, bars
 from reports.figures.curves import learning_curves
-from reports.figures.places import Picture, Place, find, kind
+from reports.figures.places import Picture, Place, kind, places_of
+from reports.figures.ranks import Dot, cost, rank_diagram
 from reports.figures.samples import Strip, sample_grid
 from reports.figures.style import Style
-from reports.numbers import rows as numbers_rows
-from reports.numbers import stats
+from reports.numbers.findings import Findings
 from reports.numbers.ranking import Ranking
-from reports.numbers.varied import top1
-from reports.tables.findings import Findings
+from reports.numbers.rows import CELL, Arrays, Row, Runs, labels, records, tiles, together
+from reports.numbers.stats import Interval
+from reports.numbers.sweeps import top1
 
 #: a sample grid shows at most so many classes, spread evenly, and of each so many images
 COLUMNS = 20
@@ -43,9 +44,9 @@ _AXES = {
 def draw(
     frame: pd.DataFrame,
     curves: pd.DataFrame,
-    samples: numbers_rows.Arrays,
+    samples: Arrays,
     found: Findings,
-    predictions: numbers_rows.Arrays = lambda id: None,
+    predictions: Arrays = lambda id: None,
 ) -> Iterator[Picture]:
     """Every figure of a report that says something.
 
@@ -53,10 +54,10 @@ def draw(
         frame: one row a trial, as `harness.store.frame.frame` makes it.
         curves: one row a point, as `harness.store.frame.curves` makes it.
         samples: trial id -> arrays of its ``samples.npz``, or None.
-        found: of `reports.tables.findings.find` for this frame.
+        found: of `reports.numbers.findings.work_out` for this frame.
         predictions: trial id -> arrays of its ``predictions.npz``, or None.
     """
-    runs, every = numbers_rows.Runs(curves), find(frame)
+    runs, every = Runs(curves), places_of(frame)
     clouds = features.clouds(every, samples)
     for place in every:
         shown, beyond = _best(place)
@@ -72,39 +73,37 @@ def draw(
         yield from ranks(found.ranking, every[0].styles)
 
 
-def _best(place: Place) -> tuple[list[numbers_rows.Cell], str]:
+def _best(place: Place) -> tuple[list[Row], str]:
     """Rows that a figure shows, in the table's order, and a sentence on the others."""
-    own = [c for c in place.cells if kind(c) == "method"]
-    room = max(MOST - (len(place.cells) - len(own)), PANEL)
-    kept = sorted(own, key=lambda c: -_mean(c))[:room]
-    shown = [c for c in place.cells if kind(c) != "method" or any(c is k for k in kept)]
-    left = len(place.cells) - len(shown)
+    own = [row for row in place.rows if kind(row) == "method"]
+    room = max(MOST - (len(place.rows) - len(own)), PANEL)
+    kept = sorted(own, key=lambda row: -_mean(row))[:room]
+    shown = [row for row in place.rows if kind(row) != "method" or any(row is k for k in kept)]
+    left = len(place.rows) - len(shown)
     return shown, f" The {len(kept)} best rows of {len(own)}." if left else ""
 
 
-def _mean(cell: numbers_rows.Cell) -> float:
-    mean = top1(cell).mean
+def _mean(row: Row) -> float:
+    mean = top1(row).mean
     return -math.inf if math.isnan(mean) else mean
 
 
-def _bars(place: Place, shown: Sequence[numbers_rows.Cell], beyond: str) -> Iterator[Picture]:
+def _bars(place: Place, shown: Sequence[Row], beyond: str) -> Iterator[Picture]:
     rows = [
-        bars.Bar(c.label, kind(c), top1(c), tuple(float(v) for v in c.done["top1"] if not math.isnan(v)))
-        for c in shown
-        if not math.isnan(top1(c).mean)
+        Bar(row.label, kind(row), top1(row), tuple(float(v) for v in row.done["top1"] if not math.isnan(v)))
+        for row in shown
+        if not math.isnan(top1(row).mean)
     ]
     if len(rows) > 1:
         chance = 100 / place.classes
-        figure = bars.bars(rows, place.styles, place.teacher, chance)
+        figure = bars(rows, place.styles, place.teacher, chance)
         caption = "Mean over seeds at the last point, in figures on the right; no interval for a single seed."
-        short = [f"{c.label} ({len(c.ids)} of {c.declared})" for c in shown if len(c.ids) < c.declared]
+        short = [f"{r.label} ({len(r.ids)} of {r.declared})" for r in shown if len(r.ids) < r.declared]
         caption += f" Not all seeds ran: {', '.join(short)}." if short else ""
         yield place.picture("bars", "Top-1 by row", caption + beyond, figure)
 
 
-def _curves(
-    place: Place, shown: Sequence[numbers_rows.Cell], beyond: str, runs: numbers_rows.Runs
-) -> Iterator[Picture]:
+def _curves(place: Place, shown: Sequence[Row], beyond: str, runs: Runs) -> Iterator[Picture]:
     caption = "Line: mean over seeds; band: lowest to highest seed. References grey, controls brown, dashed."
     panels = _panels(place, shown)
     for name, (column, scale, axis) in _AXES.items():
@@ -114,15 +113,15 @@ def _curves(
             yield place.picture(f"curves-{name}", f"Learning curves against {axis}", caption + beyond, figure)
 
 
-def _panels(place: Place, shown: Sequence[numbers_rows.Cell]) -> list[list[str]]:
+def _panels(place: Place, shown: Sequence[Row]) -> list[list[str]]:
     """Rows of one method together as far as they fit, none of more than `PANEL`; one panel for a few."""
-    labels = {c.label for c in shown}
-    if len(labels) <= CROWD:
-        return [[n for n in place.styles if n in labels]]
+    names = {row.label for row in shown}
+    if len(names) <= CROWD:
+        return [[n for n in place.styles if n in names]]
     families: dict[tuple[bool, str], list[str]] = {}
-    for cell in shown:
-        own = kind(cell) == "method"
-        families.setdefault((own, str(cell.trials["method"].iloc[0]) if own else ""), []).append(cell.label)
+    for row in shown:
+        own = kind(row) == "method"
+        families.setdefault((own, str(row.trials["method"].iloc[0]) if own else ""), []).append(row.label)
     panels: list[list[str]] = []
     given = False
     for (own, _), family in families.items():
@@ -135,12 +134,10 @@ def _panels(place: Place, shown: Sequence[numbers_rows.Cell]) -> list[list[str]]
     return panels
 
 
-def _long(
-    cells: Sequence[numbers_rows.Cell], curves: numbers_rows.Runs, column: str, scale: float
-) -> pd.DataFrame:
+def _long(rows: Sequence[Row], curves: Runs, column: str, scale: float) -> pd.DataFrame:
     parts = []
-    for cell in cells:
-        found = numbers_rows.together(curves, cell.ids, [column, "top1"])
+    for row in rows:
+        found = together(curves, row.ids, [column, "top1"])
         if found:
             points = found["top1"].shape[1]
             kept = np.arange(points)[:: -math.ceil(points / CURVE)][::-1]  # the last point is always there
@@ -149,7 +146,7 @@ def _long(
             parts.append(
                 pd.DataFrame(
                     {
-                        "label": cell.label,
+                        "label": row.label,
                         "seed": np.repeat(np.arange(runs), points),
                         "x": np.tile(x, runs),
                         "top1": top1s.ravel(),
@@ -159,16 +156,14 @@ def _long(
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def _cost(
-    place: Place, table: pd.DataFrame, shown: Sequence[numbers_rows.Cell], beyond: str
-) -> Iterator[Picture]:
+def _cost(place: Place, table: pd.DataFrame, shown: Sequence[Row], beyond: str) -> Iterator[Picture]:
     """Accuracy against cost, where costs differ by a tenth or more."""
-    labels = {c.label for c in shown}
+    names = {row.label for row in shown}
     dots = [
-        figures_ranks.Dot(row["label"], stats.Interval(row["top1"], row["top1_half"], row["top1_n"]),
+        Dot(row["label"], Interval(row["top1"], row["top1_half"], row["top1_n"]),
                    row["flops"] / 1e12, bool(row["pareto"]))
-        for row in rows_of(table, place)
-        if row["label"] in labels and row["flops"] > 0 and not math.isnan(row["top1"])
+        for row in _standing(table, place)
+        if row["label"] in names and row["flops"] > 0 and not math.isnan(row["top1"])
     ]  # fmt: skip
     costs = [dot.tflop for dot in dots]
     if len(dots) > 2 and max(costs) > 1.1 * min(costs):
@@ -179,40 +174,40 @@ def _cost(
         )
         if canvas.reach([dot.top1 for dot in dots]).cut:
             caption += canvas.CUT
-        figure = figures_ranks.cost(dots, place.styles, place.teacher)
+        figure = cost(dots, place.styles, place.teacher)
         yield place.picture("pareto", "Accuracy against cost", caption + beyond, figure)
 
 
-def rows_of(table: pd.DataFrame, place: Place) -> list[dict[str, Any]]:
+def _standing(table: pd.DataFrame, place: Place) -> list[dict[str, Any]]:
     """Rows of the main table that belong to a place and stand."""
     return [
         row
-        for row in numbers_rows.records(table)
-        if not row["stale"] and tuple(str(row[name]) for name in numbers_rows.CELL) == place.key
+        for row in records(table)
+        if not row["stale"] and tuple(str(row[name]) for name in CELL) == place.key
     ]
 
 
 def _samples(
-    place: Place, shown: Sequence[numbers_rows.Cell], beyond: str, samples: numbers_rows.Arrays, room: int
+    place: Place, shown: Sequence[Row], beyond: str, samples: Arrays, room: int
 ) -> Iterator[Picture]:
     """The sample grid: of each method, the images of its first seed that has any."""
     made, without, k = [], [], 0 if math.isnan(place.classes) else int(place.classes)
     found = {}
-    for cell in shown:
-        ids = cell.done.sort_values("seed")["id"]
+    for row in shown:
+        ids = row.done.sort_values("seed")["id"]
         arrays = next((a for id in ids if (a := samples(str(id))) is not None and len(a["images"])), None)
         if arrays is None:
-            without.append(cell.label)
+            without.append(row.label)
         else:  # 2,000 images of every row would be gigabytes
-            found[cell.label] = {name: arrays[name] for name in ("images", "y", "t")}
-            k = max(k, int(numbers_rows.labels(arrays).max()) + 1) if math.isnan(place.classes) else k
+            found[row.label] = {name: arrays[name] for name in ("images", "y", "t")}
+            k = max(k, int(labels(arrays).max()) + 1) if math.isnan(place.classes) else k
     if not found:
         return
     columns, per_class = _size(found, k, room)
     wanted = sorted({round(i) for i in np.linspace(0, k - 1, columns)})
     for label, arrays in found.items():
         by = "by label asked" if (arrays["y"] >= 0).any() else "by the teacher's label"
-        made.append(Strip(label, by, numbers_rows.tiles(arrays, wanted, per_class)))
+        made.append(Strip(label, by, tiles(arrays, wanted, per_class)))
     elsewhere = [strip.label for strip in made if not any(strip.tiles)]
     made = [strip for strip in made if any(strip.tiles)]
     if not made:
@@ -262,5 +257,5 @@ def ranks(ranking: Ranking, styles: Mapping[str, Style], anchor: str = "across")
         caption = f"Mean rank over {n} cells. Not testable at n = {n}: {ranking.reason}."
     if len(ranking.names) > MOST:
         caption += f" The {MOST} best rows of {len(ranking.names)}."
-    figure = figures_ranks.ranks(names, means, ranking.cd, groups, styles, reason)
+    figure = rank_diagram(names, means, ranking.cd, groups, styles, reason)
     yield Picture("ranks", anchor, "", title, caption, canvas.svg(figure, "ranks"))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from reports.figures import maps
 from reports.figures.places import Picture, Place, kind
 from reports.figures.style import CLASSES
-from reports.numbers import rows, varied
-from reports.numbers.rows import Arrays, Cell, labels
+from reports.numbers.rows import Arrays, Row, labels
+from reports.numbers.sweeps import depths, top1
 
 #: rows of a figure, seeds of a confusion table, places of a report that have one
 ROWS, SEEDS, PLACES = 4, 5, 6
@@ -28,24 +28,24 @@ def confusion(place: Place, predictions: Arrays) -> Iterator[Picture]:
     """
     if place.number > PLACES or not place.classes <= MOST_CLASSES:
         return
-    found: list[tuple[Cell, list[Mapping[str, NDArray[Any]]]]] = []
-    for cell in ranked(place):
-        ids = [str(i) for i in cell.done.sort_values("seed")["id"]][:SEEDS]
+    found: list[tuple[Row, list[Mapping[str, NDArray[Any]]]]] = []
+    for row in ranked(place):
+        ids = [str(i) for i in row.done.sort_values("seed")["id"]][:SEEDS]
         arrays = [a for id in ids if (a := predictions(id)) is not None]
         if arrays:
-            found.append((cell, arrays))
+            found.append((row, arrays))
         if len(found) == ROWS:
             break
     if not found:
         return
     by = "t" if all("t" in a for _, arrays in found for a in arrays) else "y"
     panels = []
-    for cell, arrays in found:
+    for row, arrays in found:
         share = shares(arrays, by, int(place.classes))
         alike = float(np.mean([np.mean(a[by] == a["s"]) for a in arrays]))
         said = "agree" if by == "t" else "right"
-        panels.append((maps.Panel(cell.label, f"{100 * alike:.1f} % {said}"), share))
-    rows = "the teacher's decision" if by == "t" else "true class"
+        panels.append((maps.Panel(row.label, f"{100 * alike:.1f} % {said}"), share))
+    truth = "the teacher's decision" if by == "t" else "true class"
     title = "Confusion against the teacher" if by == "t" else "Confusion against the truth"
     caption = (
         f"Share of each line's test images, in percent, mean over {_seeds(found)}. The colour grows with the "
@@ -55,7 +55,7 @@ def confusion(place: Place, predictions: Arrays) -> Iterator[Picture]:
         caption += " These trials did not store the teacher's decisions: lines are the true classes."
     if (every := len(ranked(place))) > len(found) > 1:
         caption += f" The {len(found)} best data-free rows of {every}."
-    figure = maps.confusion(panels, rows)
+    figure = maps.confusion(panels, truth)
     yield place.picture("confusion", title, caption, figure)
 
 
@@ -70,9 +70,9 @@ def shares(arrays: Sequence[Mapping[str, NDArray[Any]]], by: str, K: int) -> NDA
     return found
 
 
-def _seeds(found: Sequence[tuple[Cell, Sequence[Any]]]) -> str:
+def _seeds(found: Sequence[tuple[Row, Sequence[Any]]]) -> str:
     counts = sorted({len(arrays) for _, arrays in found})
-    cut = any(len(cell.ids) > SEEDS for cell, _ in found)
+    cut = any(len(row.ids) > SEEDS for row, _ in found)
     said = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"{'the first ' if cut else ''}{said} seed{'s' if counts[-1] > 1 else ''}"
 
@@ -87,25 +87,25 @@ def clouds(places: Sequence[Place], samples: Arrays) -> Picture | None:
     for place in ordered:
         chosen = embedding(place) or ranked(place)
         held = []
-        for cell in chosen:
-            ids = [str(i) for i in cell.done.sort_values("seed")["id"]]
+        for row in chosen:
+            ids = [str(i) for i in row.done.sort_values("seed")["id"]]
             arrays = next((a for id in ids[:1] if (a := samples(id)) is not None and "h" in a), None)
             if arrays is not None and len(arrays["h"]):
-                held.append((cell, arrays))
+                held.append((row, arrays))
             if len(held) == ROWS:
                 break
         seen = max((int(labels(arrays).max()) + 1 for _, arrays in held), default=0)
         k = seen if math.isnan(place.classes) else int(place.classes)
         wanted = np.unique(np.round(np.linspace(0, k - 1, min(k, len(CLASSES)))).astype(np.int64))
         found = []
-        for cell, arrays in held:
+        for row, arrays in held:
             drawn = plane(arrays, wanted)
             if drawn is None:
                 continue
             score = silhouette(arrays)
             asked = "label asked" if (arrays["y"] >= 0).any() else "the teacher's label"
             number = f"silhouette {score:.2f}".replace("-", "\N{MINUS SIGN}") + f", by {asked}"
-            found.append((maps.Panel(cell.label, number), *drawn))
+            found.append((maps.Panel(row.label, number), *drawn))
         if found:
             return _clouds(place, found, wanted, k, bool(embedding(place)) and len(found) == 2)
     return None
@@ -125,21 +125,21 @@ def _clouds(place: Place, found: Sequence[Any], wanted: NDArray[np.int64], k: in
     return place.picture("features", "Generated images by class in the teacher's features", caption, figure)
 
 
-def embedding(place: Place) -> list[Cell]:
+def embedding(place: Place) -> list[Row]:
     """A row with all norms categorical and one with none, equal in all else; empty without such a pair."""
-    by_label = {cell.label: cell for cell in place.cells}
-    for choices in varied.depths(place.cells, least=2):
+    by_label = {row.label: row for row in place.rows}
+    for choices in depths(place.rows, least=2):
         ends = {point.value: by_label[point.label] for _, point in choices}
         if 4.0 in ends and 0.0 in ends:
             return [ends[4.0], ends[0.0]]
     return []
 
 
-def ranked(place: Place) -> list[Cell]:
+def ranked(place: Place) -> list[Row]:
     """Data-free rows of a place, best mean top-1 first."""
-    own = [cell for cell in place.cells if kind(cell) == "method"]
-    known = [cell for cell in own if varied.top1(cell).n]
-    return sorted(known, key=lambda cell: -varied.top1(cell).mean)
+    own = [row for row in place.rows if kind(row) == "method"]
+    known = [row for row in own if top1(row).n]
+    return sorted(known, key=lambda row: -top1(row).mean)
 
 
 #: of each class the first so many images count: what is published keeps no more (`harness.store.published`)
@@ -214,4 +214,4 @@ def _components(h: NDArray[np.float64]) -> NDArray[np.float32]:
 def _finite(samples: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     h = samples["h"].astype(np.float64)
     kept = np.isfinite(h).all(axis=1)
-    return h[kept], rows.labels(samples)[kept]
+    return h[kept], labels(samples)[kept]

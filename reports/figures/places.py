@@ -12,8 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from reports.figures import canvas, style
-from reports.numbers import rows
-from reports.numbers.rows import Cell
+from reports.numbers.rows import Row, classes, rows_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Place:
         key: task, teacher, student, digest of the teacher file.
         number: of the place in the report, from 1; ends the names of its files.
         block, file: as a `Picture` has them.
-        cells: rows with results that stand, references first, then controls.
+        rows: those with results that stand, references first, then controls.
         stale: labels of rows left out because their results no longer stand.
         styles: of every row of the report.
         teacher: top-1 in percent, NaN where nobody knows it.
@@ -59,7 +58,7 @@ class Place:
     number: int
     block: str
     file: str
-    cells: Sequence[Cell]
+    rows: Sequence[Row]
     stale: Sequence[str]
     styles: Mapping[str, style.Style]
     teacher: float
@@ -73,39 +72,39 @@ class Place:
         return Picture(stem, self.block, self.file, title, caption, canvas.svg(figure, stem))
 
 
-def kind(cell: Cell) -> str:
+def kind(row: Row) -> str:
     """Whether a row is a "method", a "control" or a "reference"."""
-    return next((flag for flag in ("reference", "control") if cell.flag(flag)), "method")
+    return next((flag for flag in ("reference", "control") if row.flag(flag)), "method")
 
 
-def styles_of(cells: Sequence[Cell]) -> dict[str, style.Style]:
+def styles_of(rows: Sequence[Row]) -> dict[str, style.Style]:
     """How each row of a report is drawn; rows of one method are neighbours, so that their colours differ."""
-    names = [str(c.trials["method"].iloc[0]) for c in cells]
+    names = [str(row.trials["method"].iloc[0]) for row in rows]
     methods = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    ordered = sorted(zip(names, cells, strict=True), key=lambda each: methods[each[0]])  # stable
-    return style.styles({cell.label: (name, kind(cell)) for name, cell in ordered})
+    ordered = sorted(zip(names, rows, strict=True), key=lambda each: methods[each[0]])  # stable
+    return style.styles({row.label: (name, kind(row)) for name, row in ordered})
 
 
-def find(frame: pd.DataFrame) -> list[Place]:
+def places_of(frame: pd.DataFrame) -> list[Place]:
     """The places of a report that have results, in the frame's order."""
-    every = rows.cells(frame)
+    every = rows_of(frame)
     styles = styles_of(every)
-    known = rows.classes(frame)
-    groups: dict[tuple[str, str, str, str], list[Cell]] = {}
-    for cell in every:
-        if cell.ids and not cell.stale:
-            groups.setdefault((*_pair(cell), cell.digest), []).append(cell)
+    known = classes(frame)
+    groups: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in every:
+        if row.ids and not row.stale:
+            groups.setdefault((*_pair(row), row.digest), []).append(row)
     files = Counter(key[:3] for key in groups)
     made = []
-    for i, (key, cells) in enumerate(groups.items(), 1):
-        tops = [float(v) for c in cells for v in c.done.get("teacher_top1", ())]
+    for i, (key, rows) in enumerate(groups.items(), 1):
+        tops = [float(v) for c in rows for v in c.done.get("teacher_top1", ())]
         made.append(
             Place(
                 key,
                 i,
                 f"{key[0]}: {key[1]} → {key[2]}",
                 f"teacher file {key[3][:8] or 'unknown'}" if files[key[:3]] > 1 else "",
-                cells,
+                rows,
                 [c.label for c in every if c.ids and c.stale and _pair(c) == key[:3]],
                 styles,
                 next((v for v in tops if not math.isnan(v)), math.nan),
@@ -115,6 +114,6 @@ def find(frame: pd.DataFrame) -> list[Place]:
     return made
 
 
-def _pair(cell: Cell) -> tuple[str, str, str]:
-    task, teacher, student = (str(cell.trials[c].iloc[0]) for c in ("task", "teacher", "student"))
+def _pair(row: Row) -> tuple[str, str, str]:
+    task, teacher, student = (str(row.trials[c].iloc[0]) for c in ("task", "teacher", "student"))
     return task, teacher, student

@@ -86,7 +86,7 @@ def _plain_log(ax: Any) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def ranks(
+def rank_diagram(
     names: Sequence[str],
     means: Sequence[float],
     cd: float,

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from reports.figures.canvas import TEACHER, drawing, reach, short
 from reports.figures.style import THEME, WIDTH
 from reports.numbers.stats import Interval
-from reports.numbers.varied import Point
+from reports.numbers.sweeps import Point
 
 _ACCENT, _INK, _MUTED = (THEME[name][0] for name in ("accent", "ink", "muted"))
 

@@ -155,8 +155,3 @@ def verdict(n: int, difference: float, joint: stats.Crossed) -> str:
     if abs(difference) <= joint.half:
         return f"not shown at n = {n}"
     return "higher" if difference > 0 else "lower"
-
-
-def to_csv(table: pd.DataFrame) -> str:
-    """What `paired` gives as CSV, ten significant digits."""
-    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")

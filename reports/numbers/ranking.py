@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.numbers import rows as numbers_rows
 from reports.numbers import stats, tests
+from reports.numbers.rows import CELL, SAME, Row, records, rows_of
 
 _COLUMNS = (
     *("row", "against", "pairs", "asked", "cells", "top1_row", "top1_against", "difference", "half"),
@@ -73,58 +73,58 @@ def comparisons(frame: pd.DataFrame, family: Sequence[tuple[str, str]] | None = 
         "not testable at n = N", "equal in every pair", "no pair", or "ranks and mean disagree" where p is
         small and one large difference has turned the mean.
     """
-    cells = numbers_rows.cells(frame)
-    named = names(cells)
-    values, asked = _units(cells, named)
-    chosen = every_two(cells, named) if family is None else dict.fromkeys(family)
-    rows = [_compare(row, base, values, asked) for row, base in chosen]
-    tested = [r for r in rows if r["p_smallest"] <= tests.ALPHA]
+    rows = rows_of(frame)
+    named = names(rows)
+    values, asked = _units(rows, named)
+    chosen = every_two(rows, named) if family is None else dict.fromkeys(family)
+    compared = [_compare(row, base, values, asked) for row, base in chosen]
+    tested = [each for each in compared if each["p_smallest"] <= tests.ALPHA]
     for name, adjusted in (("p", "p_holm"), ("p_smallest", "p_holm_smallest")):
-        for row, p in zip(tested, tests.holm([r[name] for r in tested]), strict=True):
-            row[adjusted] = p
-    for row in rows:
-        row["family"] = len(tested)
-        row["verdict"] = _verdict(row)
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
+        for each, p in zip(tested, tests.holm([each[name] for each in tested]), strict=True):
+            each[adjusted] = p
+    for each in compared:
+        each["family"] = len(tested)
+        each["verdict"] = _verdict(each)
+    return pd.DataFrame(compared, columns=list(_COLUMNS))
 
 
-def every_two(cells: Sequence[numbers_rows.Cell], named: Sequence[str]) -> list[tuple[str, str]]:
+def every_two(rows: Sequence[Row], named: Sequence[str]) -> list[tuple[str, str]]:
     """Every two rows that are data-free, no control and not the same trials under two names."""
     trials: dict[str, set[str]] = {}
-    for cell, name in zip(cells, named, strict=True):
-        if not (cell.flag("reference") or cell.flag("control")):
-            trials.setdefault(name, set()).update(cell.trials["id"])
+    for row, name in zip(rows, named, strict=True):
+        if not (row.flag("reference") or row.flag("control")):
+            trials.setdefault(name, set()).update(row.trials["id"])
     own: dict[tuple[str, ...], str] = {}
     for name, ids in trials.items():
         own.setdefault(tuple(sorted(ids)), name)
     return list(combinations(own.values(), 2))
 
 
-def names(cells: Sequence[numbers_rows.Cell]) -> list[str]:
-    """Of each cell's row: the variant, or the label that tells it from another one of the same variant."""
+def names(rows: Sequence[Row]) -> list[str]:
+    """Of each row: the variant, or the label that tells it from another one of the same variant."""
     kinds: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
-    for cell in cells:
-        key = [str(cell.trials[name].iloc[0]) for name in numbers_rows.SAME]
+    for row in rows:
+        key = [str(row.trials[name].iloc[0]) for name in SAME]
         kinds.setdefault(tuple(key[:4]), set()).add(tuple(key[4:]))
     several = {place[3] for place, found in kinds.items() if len(found) > 1}
-    variants = [str(cell.trials["variant"].iloc[0]) for cell in cells]
-    return [cell.label if v in several else v for cell, v in zip(cells, variants, strict=True)]
+    variants = [str(row.trials["variant"].iloc[0]) for row in rows]
+    return [row.label if v in several else v for row, v in zip(rows, variants, strict=True)]
 
 
 def _units(
-    cells: Sequence[numbers_rows.Cell], named: Sequence[str]
+    rows: Sequence[Row], named: Sequence[str]
 ) -> tuple[dict[str, dict[_Unit, float]], dict[str, set[tuple[Any, ...]]]]:
     """Row -> its results by unit, and row -> (task, pair, seeds) it has a trial for, done or not."""
     values: dict[str, dict[_Unit, float]] = {}
     asked: dict[str, set[tuple[Any, ...]]] = {}
-    for cell, name in zip(cells, named, strict=True):
+    for row, name in zip(rows, named, strict=True):
         mine, wanted = values.setdefault(name, {}), asked.setdefault(name, set())
-        for t in numbers_rows.records(cell.trials[[n for n in _NAMED if n in cell.trials]]):
+        for t in records(row.trials[[n for n in _NAMED if n in row.trials]]):
             place = (str(t["task"]), str(t["teacher"]), str(t["student"]))
             seeds = (int(t["teacher_seed"]), int(t["seed"]))
             wanted.add((*place, *seeds))
-            if t["status"] == "done" and not cell.stale and not math.isnan(t["top1"]):
-                mine[(*place, cell.digest, str(t["data_digest"]), *seeds)] = float(t["top1"])
+            if t["status"] == "done" and not row.stale and not math.isnan(t["top1"]):
+                mine[(*place, row.digest, str(t["data_digest"]), *seeds)] = float(t["top1"])
     return values, asked
 
 
@@ -170,11 +170,6 @@ def _verdict(row: dict[str, Any]) -> str:
     return "higher" if row["difference"] > 0 else "lower"
 
 
-def to_csv(table: pd.DataFrame) -> str:
-    """What `comparisons` gives as CSV, ten significant digits."""
-    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
-
-
 def ranks(table: pd.DataFrame) -> Ranking:
     """Rank the data-free rows in every cell and test whether the ranks are chance.
 
@@ -185,7 +180,7 @@ def ranks(table: pd.DataFrame) -> Ranking:
         Over the rows that are ranked in every cell and have trials of their own. No test for fewer than three
         rows, or fewer cells than could tell the first from the last (`reports.numbers.tests.cells_needed`).
     """
-    known = [r for r in numbers_rows.records(table) if not (r["reference"] or r["control"])]
+    known = [r for r in records(table) if not (r["reference"] or r["control"])]
     cells = list(dict.fromkeys(_cell(r) for r in known if not math.isnan(r["rank"])))
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for r in known:
@@ -214,7 +209,7 @@ def ranks(table: pd.DataFrame) -> Ranking:
 
 
 def _cell(row: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in numbers_rows.CELL)
+    return tuple(str(row[name]) for name in CELL)
 
 
 def _too_few(rows: int, cells: int) -> str:

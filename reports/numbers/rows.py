@@ -26,7 +26,7 @@ _TEXTS = ("reason", "warnings", "unavailable", "settings", "stale", "teacher_dig
 
 
 @dataclass(frozen=True)
-class Cell:
+class Row:
     """One row of the table: trials that differ in their seeds alone.
 
     Attributes:
@@ -62,7 +62,7 @@ class Cell:
         return int((self.trials["status"] == status).sum())
 
 
-def cells(frame: pd.DataFrame) -> list[Cell]:
+def rows_of(frame: pd.DataFrame) -> list[Row]:
     """Group trials into the rows of a table, in the frame's order, references first, then controls.
 
     Two teacher digests, two data digests or two reasons to be stale never share a row. A trial without a
@@ -80,8 +80,8 @@ def cells(frame: pd.DataFrame) -> list[Cell]:
         trials = frame.loc[index]
         asked = sum(declared[(*key[: len(SAME)], seed)] for seed in trials["teacher_seed"].unique())
         digest, _, stale = key[len(SAME) :]
-        made.append(Cell(str(trials["variant"].iloc[0]), trials, asked, digest, stale))
-    made.sort(key=lambda c: (not c.flag("reference"), not c.flag("control")))  # stable
+        made.append(Row(str(trials["variant"].iloc[0]), trials, asked, digest, stale))
+    made.sort(key=lambda row: (not row.flag("reference"), not row.flag("control")))  # stable
     return _told_apart(made)
 
 
@@ -127,12 +127,12 @@ def _usual(seen: Counter[tuple[str, str, str]]) -> tuple[str, str, str]:
     return min(seen, key=lambda home: (bool(home[2]), -seen[home], home))
 
 
-def _told_apart(made: list[Cell]) -> list[Cell]:
+def _told_apart(made: list[Row]) -> list[Row]:
     """Add to labels that would meet in one (task, pair, teacher) what their rows differ in."""
     for column in ("method", "budget", "precision", "settings", "data_digest"):
         meeting: dict[tuple[Any, ...], list[int]] = {}
-        for i, cell in enumerate(made):
-            place = (*(cell.trials[c].iloc[0] for c in SAME[:3]), cell.digest, cell.stale, cell.label)
+        for i, row in enumerate(made):
+            place = (*(row.trials[c].iloc[0] for c in SAME[:3]), row.digest, row.stale, row.label)
             meeting.setdefault(place, []).append(i)
         for index in meeting.values():
             hints = _hints(column, [str(made[i].trials[column].iloc[0]) for i in index])

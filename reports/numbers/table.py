@@ -9,18 +9,27 @@ from typing import Any
 
 import pandas as pd
 
-from reports.numbers import rows as numbers_rows
 from reports.numbers import stats
-from reports.numbers.rows import CELL, records
+from reports.numbers.rows import (
+    CELL,
+    SAME,
+    Row,
+    Runs,
+    by_seed,
+    classes,
+    records,
+    rows_of,
+    says,
+    together,
+)
 
 
 def front(table: pd.DataFrame) -> list[bool]:
     """Whether each row is Pareto-optimal in mean top-1 and cost among the rows of its cell.
 
     Args:
-        table: rows of `reports.numbers.table.main`, with ``task``, ``teacher``, ``student``,
-        ``teacher_digest``,
-            ``reference``, ``stale``, ``ran``, ``seeds``, ``top1`` (higher is better), ``flops`` (lower is).
+        table: rows of `main`, with ``task``, ``teacher``, ``student``, ``teacher_digest``, ``reference``,
+            ``stale``, ``ran``, ``seeds``, ``top1`` (higher is better) and ``flops`` (lower is).
 
     Returns:
         True where no other row costs at most as much and is at least as good, and better in one of the two;
@@ -55,20 +64,12 @@ _FIRST = (
     *("method", "reference", "control", "budget", "precision", "seeds", "ran", "failed", "elsewhere", "rank"),
     *("control_top1", "below_control", "pareto"),
 )
-
-
 _TRAINING = ("top1_tail", "top1_mean", "top1_std", "top1_oracle")
-
-
 _COST = ("rounds", "student_updates", "flops", "seconds", "seconds_total", "peak_memory_mb")
-
-
 #: numbers of a frame that are no metric of the last point
 _OTHER = frozenset(
     (*_TRAINING, *_COST, "seed", "teacher_seed", "classes", "teacher_top1", "threads", "authors_batch")
 )
-
-
 _LAST = ("machines", "authors_batch", "stale", "same_as", "reason", "warnings", "unavailable", "settings")
 
 
@@ -84,35 +85,32 @@ def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFram
         own: another teacher file, other data, stale); ``rank`` by ``top1`` among the rows of one
         teacher file that are data-free, no control, not stale and whose seeds all ran, else NaN; of a ranked
         row ``control_top1``, the best mean of a control beside it, and ``below_control``, that control's
-        label where the row does not exceed it, else ""; ``pareto`` (`reports.numbers.table.front`); for
-        ``top1``
-        and every other metric ``m``, its ``m_half`` (95 % t-interval) and ``m_n``; ``top1_at_chance``, the
-        mean with failed seeds at chance, NaN without any; means over seeds of the frame's ``top1_*``, spend
-        and cost; ``oracle_gap`` (best on test minus last) as a metric; ``climb``, ``climb_error``,
-        ``climbing``, ``climb_end`` and ``climb_of`` (`reports.numbers.stats.Climb`, of the mean curve over
-        seeds,
-        data-free rows only); ``machines`` the seconds were taken on; ``same_as``, an earlier row whose very
-        trials these are, as where a task's settings override what told two rows apart; texts. Accuracies in
-        percent.
+        label where the row does not exceed it, else ""; ``pareto`` (`front`); for ``top1`` and every other
+        metric ``m``, its ``m_half`` (95 % t-interval) and ``m_n``; ``top1_at_chance``, the mean with failed
+        seeds at chance, NaN without any; means over seeds of the frame's ``top1_*``, spend and cost;
+        ``oracle_gap`` (best on test minus last) as a metric; ``climb``, ``climb_error``, ``climbing``,
+        ``climb_end`` and ``climb_of`` (`reports.numbers.stats.Climb`, of the mean curve over seeds, data-free
+        rows only); ``machines`` the seconds were taken on; ``same_as``, an earlier row whose very trials
+        these are, as where a task's settings override what told two rows apart; texts. Accuracies in percent.
     """
     metrics = [
         c for c in frame.columns if pd.api.types.is_float_dtype(frame[c]) and c not in _OTHER and c != "top1"
     ]
-    known = numbers_rows.classes(frame)
-    runs = None if curves is None else numbers_rows.Runs(curves)
-    cells = numbers_rows.cells(frame)
-    rows = [_row(cell, ["top1", *metrics], known, runs) for cell in cells]
+    known = classes(frame)
+    runs = None if curves is None else Runs(curves)
+    lines = []
     firsts: dict[tuple[str, ...], str] = {}
-    for row, cell in zip(rows, cells, strict=True):
-        first = firsts.setdefault(tuple(sorted(cell.trials["id"])), cell.label)
-        row["same_as"] = first if first != cell.label else ""
+    for row in rows_of(frame):
+        first = firsts.setdefault(tuple(sorted(row.trials["id"])), row.label)
+        same_as = {"same_as": first if first != row.label else ""}
+        lines.append(_numbers(row, ["top1", *metrics], known, runs) | same_as)
     order = [*_FIRST, *_of("top1"), "top1_at_chance", *_TRAINING, "climb", "climb_error", "climbing"]
     order += ["climb_end", "climb_of", *_of("oracle_gap")]
     order += [name for m in metrics for name in _of(m)] + [*_COST, *_LAST]
-    table = pd.DataFrame(rows, columns=order)
+    table = pd.DataFrame(lines, columns=order)
     given = table["reference"].astype(bool) | table["control"].astype(bool)
     ranked = table[~given & (table["stale"] == "") & (table["ran"] == table["seeds"])]
-    places = ranked.groupby(list(numbers_rows.CELL))["top1"].rank(method="min", ascending=False)
+    places = ranked.groupby(list(CELL))["top1"].rank(method="min", ascending=False)
     table = table.assign(rank=places.reindex(table.index).astype(float))
     return table.assign(**_against_controls(table), pareto=front(table))
 
@@ -120,14 +118,14 @@ def main(frame: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFram
 def _against_controls(table: pd.DataFrame) -> dict[str, list[Any]]:
     """Of every ranked row, the mean of the best control beside it, and that control if it is not beaten."""
     best: dict[tuple[Any, ...], tuple[float, str]] = {}
-    rows = numbers_rows.records(table)
+    rows = records(table)
     for row in rows:
         if row["control"] and not row["stale"] and not math.isnan(row["top1"]):
-            place = tuple(row[name] for name in numbers_rows.CELL)
+            place = tuple(row[name] for name in CELL)
             best[place] = max(best.get(place, (-math.inf, "")), (row["top1"], row["label"]))
     tops, names = [], []
     for row in rows:
-        top1, name = best.get(tuple(row[name] for name in numbers_rows.CELL), (math.nan, ""))
+        top1, name = best.get(tuple(row[name] for name in CELL), (math.nan, ""))
         tops.append(math.nan if math.isnan(row["rank"]) else top1)
         names.append(name if row["top1"] <= tops[-1] else "")
     return {"control_top1": tops, "below_control": names}
@@ -142,52 +140,47 @@ def _of(metric: str) -> tuple[str, str, str]:
     return (metric, f"{metric}_half", f"{metric}_n")
 
 
-def _row(
-    cell: numbers_rows.Cell,
-    metrics: Sequence[str],
-    classes: dict[str, float],
-    curves: numbers_rows.Runs | None,
+def _numbers(
+    row: Row, metrics: Sequence[str], classes: dict[str, float], curves: Runs | None
 ) -> dict[str, Any]:
-    done, first = cell.done, cell.trials.iloc[0]
-    row: dict[str, Any] = {c: first[c] for c in numbers_rows.SAME} | {
-        "teacher_digest": cell.digest,
+    done, first = row.done, row.trials.iloc[0]
+    found: dict[str, Any] = {c: first[c] for c in SAME} | {
+        "teacher_digest": row.digest,
         "teacher_top1": _mean(done, "teacher_top1"),
         "classes": classes[first["task"]],
-        "label": cell.label,
-        "reference": cell.flag("reference"),
-        "control": cell.flag("control"),
-        "seeds": cell.declared,
+        "label": row.label,
+        "reference": row.flag("reference"),
+        "control": row.flag("control"),
+        "seeds": row.declared,
         "ran": len(done),
-        "failed": cell.count("failed"),
-        "elsewhere": cell.declared - len(cell.trials),
+        "failed": row.count("failed"),
+        "elsewhere": row.declared - len(row.trials),
         "climbing": False,
-        "stale": cell.stale,
+        "stale": row.stale,
         "machines": len(set(done["machine"])) if "machine" in done else 0,
         "authors_batch": float(first.get("authors_batch", math.nan)),
     }
     for metric in metrics:
-        row |= zip(_of(metric), stats.interval(_values(done, metric)), strict=True)
-    row |= {name: _mean(done, name) for name in (*_TRAINING, *_COST)}
+        found |= zip(_of(metric), stats.interval(_values(done, metric)), strict=True)
+    found |= {name: _mean(done, name) for name in (*_TRAINING, *_COST)}
     best, last = _values(done, "top1_oracle"), _values(done, "top1")
     gaps = [b - e for b, e in zip(best, last, strict=True)] if best and last else []
-    row |= zip(_of("oracle_gap"), stats.interval(gaps), strict=True)
-    if row["failed"]:
-        row["top1_at_chance"] = stats.at_chance(_values(done, "top1"), row["failed"], row["classes"])
-    if curves is not None and not row["reference"]:
-        found = numbers_rows.together(curves, cell.ids, ["top1"])
-        if found and (end := stats.climb(found["top1"].mean(axis=0).tolist())):
-            row |= {"climb": end.rise, "climb_error": end.error, "climbing": end.climbing}
-            row |= {"climb_end": float(end.end), "climb_of": float(end.of)}
-    row["reason"] = _reasons(cell)
+    found |= zip(_of("oracle_gap"), stats.interval(gaps), strict=True)
+    if found["failed"]:
+        found["top1_at_chance"] = stats.at_chance(_values(done, "top1"), found["failed"], found["classes"])
+    if curves is not None and not row.flag("reference"):
+        curve = together(curves, row.ids, ["top1"])
+        if curve and (end := stats.climb(curve["top1"].mean(axis=0).tolist())):
+            found |= {"climb": end.rise, "climb_error": end.error, "climbing": end.climbing}
+            found |= {"climb_end": float(end.end), "climb_of": float(end.of)}
+    found["reason"] = _reasons(row)
     told = zip(done["warnings"], done["seed"], strict=True)
-    row["warnings"] = numbers_rows.by_seed(
-        (w, str(seed)) for text, seed in told for w in text.split("; ") if w
-    )
+    found["warnings"] = by_seed((w, str(seed)) for text, seed in told for w in text.split("; ") if w)
     unavailable: dict[str, str] = {}
     for text in done["unavailable"]:
         unavailable = (json.loads(text) if text else {}) | unavailable
-    row["unavailable"] = json.dumps(unavailable, sort_keys=True, ensure_ascii=False) if unavailable else ""
-    return row
+    found["unavailable"] = json.dumps(unavailable, sort_keys=True, ensure_ascii=False) if unavailable else ""
+    return found
 
 
 def _values(trials: pd.DataFrame, name: str) -> list[float]:
@@ -198,14 +191,14 @@ def _mean(trials: pd.DataFrame, name: str) -> float:
     return stats.interval(_values(trials, name)).mean
 
 
-def _reasons(cell: numbers_rows.Cell) -> str:
+def _reasons(row: Row) -> str:
     """Why seeds have no result: each reason once, with its seeds."""
-    rest = cell.trials[cell.trials["status"] != "done"]
-    text = numbers_rows.by_seed(
-        (numbers_rows.says(str(status), str(reason)), str(seed))
+    rest = row.trials[row.trials["status"] != "done"]
+    text = by_seed(
+        (says(str(status), str(reason)), str(seed))
         for status, reason, seed in zip(rest["status"], rest["reason"], rest["seed"], strict=True)
     )
-    elsewhere = cell.declared - len(cell.trials)
+    elsewhere = row.declared - len(row.trials)
     if elsewhere:
         text += (
             "; " if text else ""

@@ -181,8 +181,3 @@ def _others(found: Match, rows: Sequence[Published], settings: Mapping[str, Any]
         ):
             told[f"{rival.value:g} (previous best, in the same source, line {rival.line})"] = None
     return list(told)
-
-
-def to_csv(found: pd.DataFrame) -> str:
-    """What `against` gives as CSV, ten significant digits."""
-    return found.to_csv(index=False, float_format="%.10g", lineterminator="\n")

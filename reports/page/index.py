@@ -11,13 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from reports.figures import draw, places
-from reports.numbers import ranking
-from reports.numbers import rows as numbers_rows
+from reports.figures.draw import ranks
+from reports.figures.places import styles_of
+from reports.numbers.ranking import comparisons, every_two, names
+from reports.numbers.ranking import ranks as rank
+from reports.numbers.rows import CELL, SAME, Row, records, rows_of
 from reports.numbers.table import main
-from reports.page import page
-from reports.tables import across, model
-from reports.tables.model import DASH, Head, Table, number
+from reports.page.page import counts, figure, render, save
+from reports.tables.model import DASH, Head, Line, Table, escape, number, spread, to_markdown
+from reports.tables.ranking import layout
 
 _CAPTION = (
     "Best: first among the ranked rows of the cell, top-1 at its last point, ± half of the 95 % t-interval."
@@ -51,27 +53,26 @@ def write(entries: Sequence[Entry], out: Path) -> list[Path]:
         out: directory of the grids' own folders.
     """
     every, families = _together(entries)
-    cells = [(entry, _cells(entry)) for entry in entries]
-    tests, ranked = ranking.comparisons(every, families), ranking.ranks(main(every))
+    ranked = rank(main(every))
     words: dict[str, Any] = {
         "grids": [
             {
                 "name": entry.name,
                 "note": entry.note,
-                "counts": page.counts(entry.frame),
+                "counts": counts(entry.frame),
                 "links": [(kind, path.relative_to(out).as_posix()) for kind, path in entry.files.items()],
-                "table": table,
+                "table": _cells(entry),
             }
-            for entry, table in cells
+            for entry in entries
         ],
-        "across": across.layout(ranked, tests),
-        "pictures": list(draw.ranks(ranked, places.styles_of(numbers_rows.cells(every)))),
+        "across": layout(ranked, comparisons(every, families)),
+        "pictures": list(ranks(ranked, styles_of(rows_of(every)))),
     }
     written = [out / "index.html", out / "index.md"]
-    page.replace(written[0], page.render("index.html.j2", words))
-    page.replace(written[1], _markdown(words))
+    save(written[0], render("index.html.j2", words))
+    save(written[1], _markdown(words))
     for picture in words["pictures"]:
-        page.replace(out / "figures" / f"{picture.name}.svg", picture.svg)
+        save(out / "figures" / f"{picture.name}.svg", picture.svg)
     return written
 
 
@@ -85,20 +86,20 @@ def _together(entries: Sequence[Entry]) -> tuple[pd.DataFrame, list[tuple[str, s
     several = set(methods.index[methods > 1])
     both = every["variant"].astype(str) + " (" + every["method"].astype(str) + ")"
     every = every.assign(variant=every["variant"].where(~every["variant"].isin(several), both))
-    cells = numbers_rows.cells(every)
-    told = {_row(cell): name for cell, name in zip(cells, ranking.names(cells), strict=True)}
+    rows = rows_of(every)
+    told = {_key(row): name for row, name in zip(rows, names(rows), strict=True)}
     family: dict[tuple[str, str], None] = {}
     first = 0
     for entry in entries:
         own = every.iloc[first : first + len(entry.frame)]
         first += len(own)
-        mine = numbers_rows.cells(own)
-        named = [told[_row(cell)] for cell in mine]
+        mine = rows_of(own)
+        named = [told[_key(row)] for row in mine]
         if entry.family is None:
-            pairs = ranking.every_two(mine, named)
+            pairs = every_two(mine, named)
         else:
             now: dict[str, dict[str, None]] = {}
-            for before, name in zip(numbers_rows.cells(entry.frame), named, strict=True):
+            for before, name in zip(rows_of(entry.frame), named, strict=True):
                 now.setdefault(str(before.trials["variant"].iloc[0]), {})[name] = None
             declared = [(now.get(row, {}), now.get(base, {})) for row, base in entry.family]
             pairs = [two for both_ends in declared for two in product(*both_ends)]
@@ -106,50 +107,46 @@ def _together(entries: Sequence[Entry]) -> tuple[pd.DataFrame, list[tuple[str, s
     return every, list(family)
 
 
-def _row(cell: numbers_rows.Cell) -> tuple[str, ...]:
-    return tuple(str(cell.trials[name].iloc[0]) for name in numbers_rows.SAME)
+def _key(row: Row) -> tuple[str, ...]:
+    return tuple(str(row.trials[name].iloc[0]) for name in SAME)
 
 
 def _cells(entry: Entry) -> Table:
     """Each (task, pair, teacher file) of a grid with its best row."""
-    lines: list[tuple[str, ...]] = []
-    known = numbers_rows.records(main(entry.frame))
+    lines: list[Line] = []
+    known = records(main(entry.frame))
     for place in dict.fromkeys(_place(row) for row in known):
         rows = [row for row in known if _place(row) == place]
         ranked = [row for row in rows if not math.isnan(row["rank"])]
         best = [row for row in ranked if row["rank"] == 1]
         ran = [row for row in rows if row["ran"]]
-        top1 = f"{best[0]['top1']:.2f}" if best else DASH
-        half = f" ± {best[0]['top1_half']:.2f}" if best and not math.isnan(best[0]["top1_half"]) else ""
-        teacher = next((row["teacher_top1"] for row in ran), math.nan)
-        lines.append(
-            (
-                f"{place[0]}: {place[1]} → {place[2]}"
-                + (f", teacher file {place[3][:8]}" if place[3] else ""),
-                number(teacher, 2),
-                f"{len(ran)} of {len(rows)}",
-                str(len(ranked)),
-                ", ".join(row["label"] for row in best) or DASH,
-                top1 + half,
-            )
+        where = f"{place[0]}: {place[1]} → {place[2]}"
+        where += f", teacher file {place[3][:8]}" if place[3] else ""
+        cells = (
+            where,
+            number(next((row["teacher_top1"] for row in ran), math.nan), 2),
+            f"{len(ran)} of {len(rows)}",
+            str(len(ranked)),
+            ", ".join(row["label"] for row in best) or DASH,
+            spread(best[0]["top1"], best[0]["top1_half"]) if best else DASH,
         )
+        lines.append(Line(cells))
     heads = [
-        Head("where"),
+        Head("where", words=True),
         Head("teacher (%)"),
         Head("rows with results"),
         Head("ranked"),
-        Head("best"),
+        Head("best", words=True),
         Head("top-1 (%)"),
     ]
-    return Table(entry.name, _CAPTION, heads, lines)
+    return Table(entry.name, [_CAPTION], heads, lines)
 
 
 def _place(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in numbers_rows.CELL)
+    return tuple(str(row[name]) for name in CELL)
 
 
 def _markdown(words: Mapping[str, Any]) -> str:
-    escape = model.escape
     lines = ["# Reports", ""]
     for grid in words["grids"]:
         links = ", ".join(f"[{kind}](<{link}>)" for kind, link in grid["links"])
@@ -161,7 +158,7 @@ def _markdown(words: Mapping[str, Any]) -> str:
             f"{grid['counts']}. {links}",
             "",
         ]
-        lines += model.to_markdown([grid["table"]]).splitlines()[2:]  # its title stands above
+        lines += to_markdown([grid["table"]]).splitlines()[2:]  # its title stands above
         lines.append("")
-    text = "\n".join(lines) + model.to_markdown(words["across"])
-    return text + "".join("\n".join(page.figure(picture)) for picture in words["pictures"])
+    text = "\n".join(lines) + to_markdown(words["across"])
+    return text + "".join("\n".join(figure(picture)) for picture in words["pictures"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,18 +15,20 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from harness import files
 from harness.errors import unknown
 from reports.figures import style
 from reports.figures.draw import draw
 from reports.figures.places import Picture
 from reports.numbers import published
+from reports.numbers.findings import work_out
 from reports.numbers.published import Published
-from reports.numbers.rows import Arrays, cells
+from reports.numbers.rows import Arrays, rows_of
 from reports.page import fit
-from reports.tables import model, seeds, tex
-from reports.tables.findings import find
+from reports.tables import seeds, tex
 from reports.tables.layout import GUIDE, blocks
-from reports.tables.text import to_markdown
+from reports.tables.model import escape, to_markdown
+from reports.tables.sections import sections
 
 _HERE = Path(__file__).parent
 #: so many trials are still listed one by one on paper
@@ -59,8 +60,7 @@ def write(
         formats: out of `FORMATS`. Markdown also writes ``figures/*.svg``, which it shows; the page those
             that it cannot show in full.
         paired: rows against one another, of `reports.numbers.contrasts.paired`: a section, and the family of
-        the
-            tests over all cells. None for a grid without contrasts.
+            the tests over all cells. None for a grid without contrasts.
         known: published numbers; those of ``benchmarks/published.csv`` by default.
         predictions: trial id -> arrays of its ``predictions.npz``, or None; for the confusion tables.
 
@@ -74,35 +74,36 @@ def write(
     for name in formats:
         if name not in FORMATS:
             raise unknown("report format", name, FORMATS)
-    found = find(frame, curves, published.load() if known is None else known, paired)
+    found = work_out(frame, curves, published.load() if known is None else known, paired)
     headline = note or "The grid states nothing on how its settings were found."
-    texts = {"tex": lambda: tex.document(grid_name, f"{headline} {counts(frame)}.", found)}
+    parts = sections(found)
+    words: dict[str, Any] = {"grid": grid_name, "note": headline, "counts": counts(frame), "sections": parts}
     if set(formats) & {"html", "md"}:
-        pictures = list(draw(frame, curves, samples, found, predictions))
-        words = {
-            "grid": grid_name,
-            "note": headline,
-            "counts": counts(frame),
+        words |= {
+            "blocks": blocks(found.table),
             "guide": GUIDE,
-            "pictures": pictures,
+            "pictures": list(draw(frame, curves, samples, found, predictions)),
             "provenance": provenance(frame),
             "settings": settings(frame),
-            "sections": found.sections,
         }
-        texts["md"] = lambda: _markdown(found.table, words)
     written = {}
     for name in formats:
-        if name == "html":
-            text, drawings = _html(frame, found.table, words)
-            made, files = {name: text}, [each.picture for each in drawings if not each.whole]
+        beside: Sequence[Picture] = ()
+        if name == "csv":
+            made = found.csv()
+        elif name == "tex":
+            every = [*blocks(found.table), *(table for part in parts.values() for table in part)]
+            made = {name: tex.document(grid_name, f"{headline} {words['counts']}.", every)}
+        elif name == "md":
+            made, beside = {name: _markdown(words)}, words["pictures"]
         else:
-            made = found.csv() if name == "csv" else {name: texts[name]()}
-            files = pictures if name == "md" else []
-        for picture in files:
-            replace(out / "figures" / f"{picture.name}.svg", picture.svg)
+            text, beside = _html(frame, words)
+            made = {name: text}
+        for picture in beside:
+            save(out / "figures" / f"{picture.name}.svg", picture.svg)
         for kind, text in made.items():
             written[kind] = out / FORMATS.get(kind, f"{kind}.csv")
-            replace(written[kind], text)
+            save(written[kind], text)
     return written
 
 
@@ -149,20 +150,20 @@ def settings(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(row, method, its resolved settings): a method's first row in full, the others by what differs."""
     rows = []
     first: dict[str, tuple[str, dict[str, Any]]] = {}
-    for cell in cells(frame):
-        text = str(cell.trials["settings"].iloc[0])
-        method, values = str(cell.trials["method"].iloc[0]), json.loads(text) if text else {}
+    for row in rows_of(frame):
+        text = str(row.trials["settings"].iloc[0])
+        method, values = str(row.trials["method"].iloc[0]), json.loads(text) if text else {}
         said = "none"
         if values:
-            label, base = first.setdefault(method, (cell.label, values))
+            label, base = first.setdefault(method, (row.label, values))
             changed = {k: v for k, v in values.items() if k not in base or base[k] != v}
             parts = _named(changed) + [f"no {k}" for k in sorted(base.keys() - values.keys())]
             said = ", but ".join([f"as {label}", *filter(None, [", ".join(parts)])])
             if base is values:
                 said = ", ".join(_named(values))
-            elif cell.label == label and not parts:
+            elif row.label == label and not parts:
                 continue  # the same row with another task, pair or teacher
-        rows.append((cell.label, method, said))
+        rows.append((row.label, method, said))
     return list(dict.fromkeys(rows))
 
 
@@ -170,15 +171,14 @@ def _named(values: Mapping[str, Any]) -> list[str]:
     return [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(values.items())]
 
 
-def _markdown(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
-    escape = model.escape
+def _markdown(words: Mapping[str, Any]) -> str:
     lines = [f"# {escape(words['grid'])}", "", escape(words["note"]), "", f"{words['counts']}.", ""]
-    lines.append(to_markdown(table))
+    lines += [to_markdown([block]) for block in words["blocks"]]
     for picture in words["pictures"]:
         if picture.block not in words["sections"]:
             lines += figure(picture, f": {', '.join(filter(None, (picture.block, picture.file)))}")
     for anchor, part in words["sections"].items():
-        lines.append(model.to_markdown(part))
+        lines.append(to_markdown(part))
         for picture in words["pictures"]:
             lines += figure(picture) if picture.block == anchor else []
     lines += ["## How to read this", "", *(f"- {escape(line)}" for line in words["guide"]), ""]
@@ -191,25 +191,22 @@ def _markdown(table: pd.DataFrame, words: Mapping[str, Any]) -> str:
 
 def figure(picture: Picture, where: str = "") -> list[str]:
     """Lines of Markdown that show a figure out of ``figures/``; ``where`` ends its heading."""
-    title = model.escape(picture.title)
+    title = escape(picture.title)
     shown = f"![{title}](figures/{picture.name}.svg)"
-    return [f"### {title}{model.escape(where)}", "", shown, "", model.escape(picture.caption), ""]
+    return [f"### {title}{escape(where)}", "", shown, "", escape(picture.caption), ""]
 
 
-def _html(
-    frame: pd.DataFrame, table: pd.DataFrame, words: Mapping[str, Any]
-) -> tuple[str, list[fit.Drawing]]:
-    """The page, and what it shows of every picture: as much as fits under `embed.LIMIT`.
+def _html(frame: pd.DataFrame, words: Mapping[str, Any]) -> tuple[str, list[Picture]]:
+    """The page, and the pictures it has no room for: as much as fits under `fit.LIMIT`.
 
     Numbers go before pictures, rows before the trials behind them.
     """
     made = seeds.made(frame)
     words = {
         **words,
-        "blocks": blocks(table),
         "trials": made,
         "many": sum(block.trials for block in made) > _ON_PAPER,
-        "drawings": fit.left_out(words["pictures"]),
+        "drawings": [fit.Drawing(picture) for picture in words["pictures"]],
         "shortened": fit.SAYS_MOST,
     }
     bare = len(render("page.html.j2", words).encode())
@@ -218,7 +215,7 @@ def _html(
         bare = len(render("page.html.j2", words).encode())
     drawings = fit.fit(words["pictures"], fit.LIMIT - bare)
     shown = {**words, "drawings": drawings, "shortened": fit.said(drawings)}
-    return render("page.html.j2", shown), drawings
+    return render("page.html.j2", shown), [each.picture for each in drawings if not each.svg]
 
 
 def render(template: str, words: Mapping[str, Any]) -> str:
@@ -239,23 +236,21 @@ def render(template: str, words: Mapping[str, Any]) -> str:
         "script": Markup(script),
         # the one script that the page's own policy lets run
         "script_hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "wordy": model.WORDS,
     }
     return environment.get_template(template).render(words, **shared)
 
 
-def _noted(text: str, place: str) -> Markup:
-    """Turn the closing " [1]" of a cell into a link to that note of the block ``place``."""
+def _noted(text: str, table: str) -> Markup:
+    """Turn the closing " [1]" of a cell into a link to that note of the table with this id."""
     found = re.fullmatch(r"(.*) \[(\d+)\]", text, flags=re.DOTALL)
     if not found:
         return Markup("{}").format(text)
     link = Markup('{0}<sup><a href="#{1}-{2}" aria-label="note {2}">{2}</a></sup>')
-    return link.format(found[1], place, found[2])
+    return link.format(found[1], table, found[2])
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+def save(path: Path, text: str) -> None:
+    """Write a file whole or not at all, its folder too; OSErrors pass through."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    new.write_text(text, encoding="utf-8", newline="\n")
-    new.replace(path)
+    with files.whole(path) as new:
+        new.write_bytes(text.encode())

@@ -1,4 +1,4 @@
-"""The main table laid out for people: a block per (task, pair), its columns, marks and notes, as text."""
+"""The main table laid out for people: a table per (task, pair), its columns, marks and notes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.metrics import base
 from reports.numbers.rows import records, seeds
-from reports.tables.model import DASH, Block, Head, Row, number
+from reports.tables.model import DASH, Head, Line, Table, number, spread
 
 #: the name that a warning begins with is no longer; a plug-in's may have none
 _NAME = 30
@@ -46,8 +46,8 @@ GUIDE = (
 )
 
 
-def blocks(table: pd.DataFrame) -> list[Block]:
-    """Lay out what `reports.numbers.table.main` gives, one block per (task, pair) in its order."""
+def blocks(table: pd.DataFrame) -> list[Table]:
+    """Lay out what `reports.numbers.table.main` gives, one table per (task, pair) in its order."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in records(table):
         groups.setdefault((row["task"], row["teacher"], row["student"]), []).append(row)
@@ -55,27 +55,26 @@ def blocks(table: pd.DataFrame) -> list[Block]:
     return [_block(key, rows, metrics) for key, rows in groups.items()]
 
 
-Cell = Callable[[dict[str, Any]], str]
+#: a row of the main table -> what a cell says of it
+Say = Callable[[dict[str, Any]], str]
 
 
-def _block(key: tuple[str, str, str], rows: list[dict[str, Any]], metrics: list[str]) -> Block:
-    block = Block(*key, facts=_facts(rows))
+def _block(key: tuple[str, str, str], rows: list[dict[str, Any]], metrics: list[str]) -> Table:
+    block = Table(f"{key[0]}: {key[1]} → {key[2]}", _facts(rows))
     columns = _columns(block, rows, metrics)
     files = Counter(label for label, _ in {(r["label"], r["teacher_digest"]) for r in rows})
-    block.heads = [Head("rank"), Head("method"), *(head for head, _ in columns)]
+    block.heads = [Head("rank"), Head("method", words=True), *(head for head, _ in columns)]
     for row in rows:
         rank = "" if math.isnan(row["rank"]) else f"{row['rank']:.0f}"
-        block.rows.append(
-            Row(
-                rank=rank,
-                label=row["label"],
-                marks=tuple(_marks(block, row, split=files[row["label"]] > 1)),
-                cells=tuple(cell(row) for _, cell in columns) if row["ran"] else (),
-                span="" if row["ran"] else _nothing(row),
-                reference=row["reference"],
-                control=row["control"],
-                best=rank == "1",
-                stale=bool(row["stale"]),
+        kinds = {"reference": row["reference"], "control": row["control"], "best": rank == "1"}
+        marks = tuple(_marks(block, row, split=files[row["label"]] > 1))
+        cells = [say(row) for _, say in columns] if row["ran"] else []
+        block.lines.append(
+            Line(
+                (rank, row["label"], *cells),
+                marks,
+                "" if row["ran"] else _nothing(row),
+                tuple(kind for kind, so in (kinds | {"stale": row["stale"]}).items() if so),
             )
         )
     return block
@@ -97,8 +96,8 @@ def _facts(rows: list[dict[str, Any]]) -> list[str]:
     return facts
 
 
-def _columns(block: Block, rows: list[dict[str, Any]], metrics: list[str]) -> list[tuple[Head, Cell]]:
-    columns: list[tuple[Head, Cell]] = [
+def _columns(block: Table, rows: list[dict[str, Any]], metrics: list[str]) -> list[tuple[Head, Say]]:
+    columns: list[tuple[Head, Say]] = [
         (Head("top-1 (%)", "last point, mean over seeds ± half of the 95 % t-interval"), _top1),
         (Head("n", "seeds"), _n(block)),
         (Head("last tenth (%)", "mean over the last tenth of the points"), _plain("top1_tail", 2)),
@@ -137,7 +136,7 @@ def _as_budgeted(rows: list[dict[str, Any]]) -> bool:
     return one and all(n == float(amount) for n in spent)
 
 
-def _marks(block: Block, row: dict[str, Any], split: bool) -> list[str]:
+def _marks(block: Table, row: dict[str, Any], split: bool) -> list[str]:
     marks = ["reference: sees real data"] if row["reference"] else []
     if row["control"]:
         marks.append("control: a method must beat it")
@@ -192,29 +191,29 @@ def _guessing(row: dict[str, Any]) -> str:
 
 
 def _top1(row: dict[str, Any]) -> str:
-    text = _pm(row["top1"], row["top1_half"], 2)
+    text = spread(row["top1"], row["top1_half"])
     if row["top1_n"] == 1:
         text += " (n=1)"
     return text + (f"\n{_guessing(row)}" if row["failed"] else "")
 
 
-def _n(block: Block) -> Cell:
-    def cell(row: dict[str, Any]) -> str:
+def _n(block: Table) -> Say:
+    def say(row: dict[str, Any]) -> str:
         if row["ran"] == row["seeds"]:
             return str(row["ran"])
         return seeds(row) + block.note(row["label"] + ": " + row["reason"])
 
-    return cell
+    return say
 
 
-def _metric(block: Block, metric: str, shown: base.Column) -> Cell:
-    def cell(row: dict[str, Any]) -> str:
+def _metric(block: Table, metric: str, shown: base.Column) -> Say:
+    def say(row: dict[str, Any]) -> str:
         if math.isnan(row[metric]):
             return DASH + block.note(_why(row, metric) or _otherwise(row, metric))
         short = f" (n={row[metric + '_n']})" if row[f"{metric}_n"] < row["ran"] else ""
-        return _pm(shown.scale * row[metric], shown.scale * row[f"{metric}_half"], shown.digits) + short
+        return spread(shown.scale * row[metric], shown.scale * row[f"{metric}_half"], shown.digits) + short
 
-    return cell
+    return say
 
 
 def _why(row: dict[str, Any], metric: str) -> str:
@@ -234,12 +233,12 @@ def _otherwise(row: dict[str, Any], metric: str) -> str:
     return "not measured: dfkd measure adds it"
 
 
-def _plain(name: str, digits: int) -> Cell:
+def _plain(name: str, digits: int) -> Say:
     return lambda row: number(row[name], digits)
 
 
 def _training(row: dict[str, Any]) -> str:
-    return _pm(row["top1_mean"], row["top1_std"], 2)
+    return spread(row["top1_mean"], row["top1_std"])
 
 
 def _teacher(row: dict[str, Any]) -> str:
@@ -256,7 +255,3 @@ def _budget(text: str) -> str:
     if unit == "flops":
         return f"{float(amount) / 1e12:,.4g} TFLOP"
     return f"{float(amount):,.15g} {unit.replace('_', ' ')}".strip()
-
-
-def _pm(mean: float, half: float, digits: int) -> str:
-    return number(mean, digits) + ("" if math.isnan(half) else f" ± {number(half, digits)}")

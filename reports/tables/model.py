@@ -1,125 +1,149 @@
-"""A table, and its text and Markdown."""
+"""A table laid out for people, and its text and Markdown.
+
+The page prints tables by its own template, `reports.tables.tex` by its own writer.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from reports.numbers.rows import PAIR
 
 DASH = "–"  # noqa: RUF001 - an empty cell, not a minus
 
 
 @dataclass(frozen=True)
 class Head:
-    """A column's title, and in one sentence what it holds."""
+    """A column's title, in one sentence what it holds, and whether that is words, which stand on the left."""
 
     text: str
     help: str = ""
+    words: bool = False
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a block.
+class Line:
+    """One line of a table.
 
     Attributes:
-        rank: place among the ranked, or "".
-        label: the variant.
-        marks: what a reader must know of this row.
-        cells: one text per column after rank and method; what stands beside a number is on a second line.
-        span: said in place of all cells where nothing ran, else "".
-        best: whether it ranks first.
+        cells: one text a column; what stands beside a number is on a second line of it.
+        marks: what a reader must know of this line, below its name.
+        span: said in place of all cells after the name, else "".
+        kinds: out of "reference", "control", "best" and "stale".
     """
 
-    rank: str
-    label: str
-    marks: tuple[str, ...]
     cells: tuple[str, ...]
-    span: str
-    reference: bool
-    control: bool
-    best: bool
-    stale: bool
-
-
-@dataclass
-class Block:
-    """The table of one (task, pair)."""
-
-    task: str
-    teacher: str
-    student: str
-    facts: list[str]
-    heads: list[Head] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    marks: tuple[str, ...] = ()
+    span: str = ""
+    kinds: tuple[str, ...] = ()
 
     @property
-    def title(self) -> str:
-        """``digits: wrn16_2 → wrn16_1``."""
-        return f"{self.task}: {self.teacher} → {self.student}"
-
-    def note(self, text: str) -> str:
-        """The mark of a note, " [1]"; the same text is one note."""
-        if text not in self.notes:
-            self.notes.append(text)
-        return f" [{self.notes.index(text) + 1}]"
-
-    def numbered(self) -> list[str]:
-        """The notes with their marks."""
-        return [f"[{i}] {text}" for i, text in enumerate(self.notes, 1)]
-
-
-def number(value: float, digits: int) -> str:
-    """Fixed digits, thousands separated; a dash for what is not there."""
-    return DASH if math.isnan(value) else f"{value:,.{digits}f}"
-
-
-#: columns that hold words
-WORDS = ("where", "row", "measured against", "verdict", "not told apart from", "best")
+    def given(self) -> bool:
+        """Whether it is of a reference or a control, which stand above the others."""
+        return "reference" in self.kinds or "control" in self.kinds
 
 
 @dataclass
 class Table:
-    """A table of a section; `notes` say what its numbers lack. Without rows the notes are all there is."""
+    """A table.
+
+    Attributes:
+        title: what it is of.
+        facts: sentences above it.
+        heads: its columns; the first one of words names a line.
+        lines: may be none, then facts and notes are all there is.
+        notes: sentences below it; `note` makes one that a cell refers to.
+        numbered: whether cells and marks refer to notes by their number.
+    """
 
     title: str
-    caption: str
-    heads: list[Head]
-    rows: list[tuple[str, ...]]
+    facts: list[str]
+    heads: list[Head] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    numbered: bool = False
+
+    @property
+    def name(self) -> int:
+        """Which column names a line."""
+        return next((i for i, head in enumerate(self.heads) if head.words), 0)
+
+    def refer(self, text: str) -> int:
+        """The number of a note, from 1; the same text is one note."""
+        self.numbered = True
+        if text not in self.notes:
+            self.notes.append(text)
+        return self.notes.index(text) + 1
+
+    def note(self, text: str) -> str:
+        """The mark of a note at the end of a cell or a mark, " [1]"."""
+        return f" [{self.refer(text)}]"
+
+    def told(self) -> list[str]:
+        """The notes, with their numbers where cells refer to them."""
+        return [f"[{i}] {text}" for i, text in enumerate(self.notes, 1)] if self.numbered else self.notes
+
+    def filled(self, line: Line) -> tuple[str, ...]:
+        """The cells of a line, dashes where its span stands for them."""
+        return line.cells + (DASH,) * (len(self.heads) - len(line.cells))
 
 
-def to_text(tables: Sequence[Table]) -> str:
-    """The section for a terminal."""
+def to_text(tables: Iterable[Table]) -> str:
+    """Tables for a terminal."""
+    return "\n\n".join(map(_text, tables)) + "\n"
+
+
+def _text(table: Table) -> str:
     from tabulate import tabulate
 
-    parts = []
-    for table in tables:
-        align = ["left" if head.text in WORDS else "right" for head in table.heads]
-        body = [[narrow(cell, 28) for cell in row] for row in table.rows]
-        heads = [narrow(head.text, 12) for head in table.heads]
-        grid = tabulate(body, heads, tablefmt="simple", colalign=align, disable_numparse=True) if body else ""
-        caption = textwrap.wrap(table.caption, 100)
-        notes = [line for note in table.notes for line in textwrap.wrap(note, 100, subsequent_indent="  ")]
-        above = [table.title, *caption, "", *([grid] if body or not notes else [])]
-        parts.append("\n".join([*above, *[""] * bool(body and notes), *notes]))
-    return "\n\n".join(parts) + "\n"
+    body = []
+    for line in table.lines:
+        cells = [
+            narrow(cell, 28 if head.words else 16)
+            for head, cell in zip(table.heads, table.filled(line), strict=True)
+        ]
+        below = [f"  {part}" for text in (*line.marks, line.span) for part in textwrap.wrap(text, 40)]
+        cells[table.name] = "\n".join([cells[table.name], *below])
+        body.append(cells)
+    align = ["left" if head.words else "right" for head in table.heads]
+    heads = [narrow(head.text, 10) for head in table.heads]
+    facts = [part for fact in table.facts for part in textwrap.wrap(fact, 100)]
+    notes = [part for note in table.told() for part in textwrap.wrap(note, 100, subsequent_indent="  ")]
+    parts = ["\n".join([table.title, *facts])]
+    if body:
+        parts.append(tabulate(body, heads, tablefmt="simple", colalign=align, disable_numparse=True))
+    return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
 
 
-def to_markdown(tables: Sequence[Table]) -> str:
-    """The section as GitHub's Markdown."""
-    lines = []
+def to_markdown(tables: Iterable[Table]) -> str:
+    """Tables of one section as GitHub's Markdown: the first one's title heads it."""
+    lines: list[str] = []
     for i, table in enumerate(tables):
-        lines += [f"{'###' if i else '##'} {table.title}", "", escape(table.caption), ""]
-        if table.rows:
+        lines += [f"{'###' if i else '##'} {escape(table.title)}", ""]
+        bullet = "- " if len(table.facts) > 1 else ""
+        lines += [*(f"{bullet}{escape(fact)}" for fact in table.facts), ""]
+        if table.lines:
             lines.append("| " + " | ".join(escape(head.text) for head in table.heads) + " |")
-            lines.append("|" + "|".join(" :-- " if h.text in WORDS else " --: " for h in table.heads) + "|")
-            lines += ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in table.rows]
+            lines.append("|" + "|".join(" :-- " if head.words else " --: " for head in table.heads) + "|")
+            lines += [_markdown(table, line) for line in table.lines]
             lines.append("")
-        lines += [*(f"- {escape(note)}" for note in table.notes), *[""] * bool(table.notes)]
+        lines += [*(f"- {escape(note)}" for note in table.told()), *[""] * bool(table.notes)]
     return "\n".join(lines)
+
+
+def _markdown(table: Table, line: Line) -> str:
+    cells = [escape(cell).replace("\n", "<br>") for cell in line.cells]
+    if line.span:
+        cells += [escape(line.span), *[""] * (len(table.heads) - len(cells) - 1)]
+    if "best" in line.kinds:  # its name, and the number that makes it so
+        cells[table.name : table.name + 2] = [f"**{cell}**" for cell in cells[table.name : table.name + 2]]
+    cells[table.name] += "".join(f"<br>*{escape(mark)}*" for mark in line.marks)
+    return "| " + " | ".join(cells) + " |"
 
 
 def escape(text: str) -> str:
@@ -135,3 +159,51 @@ def narrow(text: str, width: int) -> str:
     return "\n".join(
         part for line in text.split("\n") for part in textwrap.wrap(line, width, break_long_words=False)
     )
+
+
+# --- what cells hold ----------------------------------------------------------------------------
+
+
+def number(value: float, digits: int) -> str:
+    """Fixed digits, thousands separated; a dash for what is not there."""
+    return DASH if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """Two digits and a sign, a dash for what is not there."""
+    return DASH if math.isnan(value) else f"{value:+.2f}"
+
+
+def spread(mean: float, half: float, digits: int = 2) -> str:
+    """A mean with half of its interval, where it has one."""
+    return number(mean, digits) + ("" if math.isnan(half) else f" ± {number(half, digits)}")
+
+
+def placed(
+    heads: list[Head], lines: Sequence[tuple[str, ...]], rows: Sequence[Mapping[str, Any]]
+) -> tuple[list[Head], list[Line]]:
+    """Columns and lines, with a first column that says where, if rows differ in that.
+
+    Args:
+        heads: of the lines.
+        lines: the cells of each.
+        rows: what each line is of, as `where` takes them.
+    """
+    places = where(rows)
+    if any(places):
+        heads = [Head("where", words=True), *heads]
+        lines = [(place, *line) for place, line in zip(places, lines, strict=True)]
+    return heads, [Line(line) for line in lines]
+
+
+def where(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Task, pair and teacher file of each row, as far as rows differ in them."""
+    pairs = [tuple(row[name] for name in PAIR) for row in rows]
+    files = {(pair, row["teacher_digest"]) for pair, row in zip(pairs, rows, strict=True)}
+    said = []
+    for pair, row in zip(pairs, rows, strict=True):
+        place = f"{pair[0]}: {pair[1]} → {pair[2]}" if len(set(pairs)) > 1 else ""
+        if sum(known == pair for known, _ in files) > 1:
+            place += (", " if place else "") + f"teacher file {row['teacher_digest'][:8] or 'unknown'}"
+        said.append(place)
+    return said

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.numbers.rows import SAME, cells, records, says
+from reports.numbers.rows import SAME, records, rows_of, says
 from reports.tables.model import number
 
 #: column of the frame -> how a report calls it
@@ -68,8 +68,8 @@ class Made:
 def made(frame: pd.DataFrame) -> list[Made]:
     """One entry a (task, pair), in the order of `reports.tables.layout.blocks` of the same frame's table."""
     groups: dict[tuple[str, ...], list[list[dict[str, Any]]]] = {}
-    for cell in cells(frame):
-        trials = sorted(records(cell.trials), key=lambda row: (row["teacher_seed"], row["seed"]))
+    for each in rows_of(frame):
+        trials = sorted(records(each.trials), key=lambda row: (row["teacher_seed"], row["seed"]))
         groups.setdefault(tuple(str(trials[0][name]) for name in SAME[:3]), []).append(trials)
     return [_block(rows) for rows in groups.values()]
 

@@ -11,8 +11,7 @@ import pandas as pd
 from reports.numbers.ranking import Ranking
 from reports.numbers.rows import records
 from reports.numbers.tests import ALPHA
-from reports.tables.model import DASH, Head, Table, number
-from reports.tables.sections import signed
+from reports.tables.model import DASH, Head, Line, Table, number, signed
 
 #: beyond so many comparisons the section shows those that stand; the CSV has all
 MOST = 40
@@ -44,9 +43,13 @@ def layout(ranked: Ranking, tests: pd.DataFrame) -> list[Table]:
 
 
 def _ranks(ranked: Ranking) -> Table:
-    apart = [Head("not told apart from", "rows within the critical difference")] if ranked.groups else []
+    apart = (
+        [Head("not told apart from", "rows within the critical difference", words=True)]
+        if ranked.groups
+        else []
+    )
     lines = [
-        (name, number(mean, 2), *([_near(ranked, i)] if apart else []))
+        Line((name, number(mean, 2), *([_near(ranked, i)] if apart else [])))
         for i, (name, mean) in enumerate(zip(ranked.names, ranked.mean_ranks, strict=True))
     ]
     N = len(ranked.cells)
@@ -62,7 +65,8 @@ def _ranks(ranked: Ranking) -> Table:
         rest.setdefault(why, []).append(label)
     notes += [f"Left out, {why}: {', '.join(labels)}." for why, labels in rest.items()]
     lines = lines if len(lines) > 1 else []
-    return Table(f"Mean ranks over {N} cells", _RANKS, [Head("row"), Head("mean rank"), *apart], lines, notes)
+    heads = [Head("row", words=True), Head("mean rank"), *apart]
+    return Table(f"Mean ranks over {N} cells", [_RANKS], heads, lines, notes)
 
 
 def _near(ranked: Ranking, i: int) -> str:
@@ -81,8 +85,8 @@ def _tests(rows: Sequence[Mapping[str, Any]]) -> Table:
         )
         shown = stand
     heads = [
-        Head("row"),
-        Head("measured against"),
+        Head("row", words=True),
+        Head("measured against", words=True),
         Head("n", "pairs of equal seeds, both done and not stale"),
         Head("cells", "task, pair and teacher file"),
         Head("difference (points)", "mean over the pairs ± half of the 95 % t-interval"),
@@ -90,18 +94,20 @@ def _tests(rows: Sequence[Mapping[str, Any]]) -> Table:
         Head("p"),
         Head("smallest p", "that so many pairs can give"),
         Head("p (Holm)"),
-        Head("verdict"),
+        Head("verdict", words=True),
     ]
     lines = [
-        (
-            r["row"],
-            r["against"],
-            str(r["pairs"]) if r["pairs"] == r["asked"] else f"{r['pairs']} of {r['asked']}",
-            str(r["cells"]),
-            signed(r["difference"]) + ("" if math.isnan(r["half"]) else f" ± {number(r['half'], 2)}"),
-            signed(r["effect"]),
-            *(p_text(r[name]) for name in ("p", "p_smallest", "p_holm")),
-            r["verdict"],
+        Line(
+            (
+                r["row"],
+                r["against"],
+                str(r["pairs"]) if r["pairs"] == r["asked"] else f"{r['pairs']} of {r['asked']}",
+                str(r["cells"]),
+                signed(r["difference"]) + ("" if math.isnan(r["half"]) else f" ± {number(r['half'], 2)}"),
+                signed(r["effect"]),
+                *(p_text(r[name]) for name in ("p", "p_smallest", "p_holm")),
+                r["verdict"],
+            )
         )
         for r in sorted(shown, key=lambda r: r["p_holm"])
     ]
@@ -109,7 +115,7 @@ def _tests(rows: Sequence[Mapping[str, Any]]) -> Table:
     of = f"{family} comparison{'s' if family != 1 else ''} that could reach 0.05"
     none = f"Of {len(rows)} comparisons none has the pairs that a test by signed ranks needs."
     caption = _TESTS.format(family=of) if family else none
-    return Table("Paired tests over all cells", caption, heads, lines, notes)
+    return Table("Paired tests over all cells", [caption], heads, lines, notes)
 
 
 def _untested(rows: Sequence[Mapping[str, Any]]) -> list[str]:

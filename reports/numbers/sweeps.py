@@ -10,7 +10,7 @@ from itertools import combinations, groupby
 from typing import Any
 
 from reports.numbers import stats
-from reports.numbers.rows import Cell
+from reports.numbers.rows import Row
 
 #: the setting that says which of CPSC's four norms are categorical
 DEPTH = "cfe_layers"
@@ -64,28 +64,26 @@ def depth(choice: Any) -> int | None:
     return len(parts) if all(part.isdigit() for part in parts) else None
 
 
-def depths(cells: Sequence[Cell], least: int = POINTS) -> list[list[tuple[str, Point]]]:
+def depths(rows: Sequence[Row], least: int = POINTS) -> list[list[tuple[str, Point]]]:
     """(choice, point) by depth, of rows that differ in ``cfe_layers`` alone and have ``least`` depths."""
     found = []
-    for group in _alike(cells, (DEPTH,)):
+    for group in _alike(rows, (DEPTH,)):
         by_choice = {
-            str(own[DEPTH]): (n, cell) for own, cell in group if (n := depth(own.get(DEPTH))) is not None
+            str(own[DEPTH]): (n, row) for own, row in group if (n := depth(own.get(DEPTH))) is not None
         }
-        points = [
-            (choice, Point(float(n), cell.label, top1(cell))) for choice, (n, cell) in by_choice.items()
-        ]
+        points = [(choice, Point(float(n), row.label, top1(row))) for choice, (n, row) in by_choice.items()]
         if len({point.value for _, point in points}) >= least:
             found.append(sorted(points, key=lambda p: (p[1].value, p[0])))
     return found
 
 
-def sweeps(cells: Sequence[Cell], crosses: Sequence[Cross] = ()) -> list[Sweep]:
+def sweeps(rows: Sequence[Row], crosses: Sequence[Cross] = ()) -> list[Sweep]:
     """Numeric settings that rows vary alone, with three values or more; not those that a cross has."""
     crossed = {(c.method, name) for c in crosses for name in (c.x, c.y)}
     found = []
-    for name in _numeric(cells):
-        for group in _alike(cells, (name,)):
-            own = {float(settings[name]): cell for settings, cell in group if _number(settings.get(name))}
+    for name in _numeric(rows):
+        for group in _alike(rows, (name,)):
+            own = {float(settings[name]): row for settings, row in group if _number(settings.get(name))}
             method = str(group[0][1].trials["method"].iloc[0])
             if len(own) >= POINTS and (method, name) not in crossed:
                 points = tuple(Point(v, own[v].label, top1(own[v])) for v in sorted(own))
@@ -94,61 +92,59 @@ def sweeps(cells: Sequence[Cell], crosses: Sequence[Cross] = ()) -> list[Sweep]:
     return found
 
 
-def crosses(cells: Sequence[Cell]) -> list[Cross]:
+def crosses(rows: Sequence[Row]) -> list[Cross]:
     """Pairs of numeric settings that rows vary as a cross: half of the fields filled, six or more.
 
     Two settings varied one at a time from a common row are none: nowhere do four fields make a square.
     """
     found = []
-    for pair in combinations(_numeric(cells), 2):
+    for pair in combinations(_numeric(rows), 2):
         y, x = pair
-        for group in _alike(cells, pair):
+        for group in _alike(rows, pair):
             own = {
-                (float(s[y]), float(s[x])): cell
-                for s, cell in group
-                if _number(s.get(y)) and _number(s.get(x))
+                (float(s[y]), float(s[x])): row for s, row in group if _number(s.get(y)) and _number(s.get(x))
             }
-            rows, columns = (tuple(sorted({at[i] for at in own})) for i in (0, 1))
-            if len(own) < FIELDS or 2 * len(own) < len(rows) * len(columns) or not _square(set(own)):
+            values, columns = (tuple(sorted({at[i] for at in own})) for i in (0, 1))
+            if len(own) < FIELDS or 2 * len(own) < len(values) * len(columns) or not _square(set(own)):
                 continue
             method = str(group[0][1].trials["method"].iloc[0])
-            found.append(Cross(method, x, y, columns, rows, {at: top1(c) for at, c in own.items()}))
+            found.append(Cross(method, x, y, columns, values, {at: top1(c) for at, c in own.items()}))
     return found
 
 
-def top1(cell: Cell) -> stats.Interval:
+def top1(row: Row) -> stats.Interval:
     """Of a row, over its seeds."""
-    return stats.interval([float(v) for v in cell.done["top1"]])
+    return stats.interval([float(v) for v in row.done["top1"]])
 
 
-def _alike(cells: Sequence[Cell], free: Sequence[str]) -> Iterator[list[tuple[dict[str, Any], Cell]]]:
+def _alike(rows: Sequence[Row], free: Sequence[str]) -> Iterator[list[tuple[dict[str, Any], Row]]]:
     """Rows of equal method, budget, precision and settings but for ``free``; one row of equal settings."""
 
-    def rest(entry: tuple[dict[str, Any], Cell]) -> str:
-        own, cell = entry
+    def rest(entry: tuple[dict[str, Any], Row]) -> str:
+        own, row = entry
         kept = {k: v for k, v in own.items() if k not in free}
-        same = [str(cell.trials[name].iloc[0]) for name in ("method", "budget", "precision")]
+        same = [str(row.trials[name].iloc[0]) for name in ("method", "budget", "precision")]
         return json.dumps([*same, kept], sort_keys=True)
 
-    every = [(own, cell) for cell in cells if all(name in (own := settings(cell)) for name in free)]
+    every = [(own, row) for row in rows if all(name in (own := settings(row)) for name in free)]
     for _, group in groupby(sorted(every, key=rest), key=rest):
-        once = {json.dumps(own, sort_keys=True): (own, cell) for own, cell in reversed(list(group))}
+        once = {json.dumps(own, sort_keys=True): (own, row) for own, row in reversed(list(group))}
         yield list(once.values())[::-1]
 
 
-def settings(cell: Cell) -> dict[str, Any]:
+def settings(row: Row) -> dict[str, Any]:
     """Resolved settings of a row."""
-    text = str(cell.trials["settings"].iloc[0])
+    text = str(row.trials["settings"].iloc[0])
     found: dict[str, Any] = json.loads(text) if text else {}
     return found
 
 
-def _numeric(cells: Sequence[Cell]) -> list[str]:
+def _numeric(rows: Sequence[Row]) -> list[str]:
     """Settings that have two numbers or more among rows of one method, in alphabetical order."""
     values: dict[tuple[str, str], set[float]] = {}
-    for cell in cells:
-        method = str(cell.trials["method"].iloc[0])
-        for name, value in settings(cell).items():
+    for row in rows:
+        method = str(row.trials["method"].iloc[0])
+        for name, value in settings(row).items():
             if _number(value):
                 values.setdefault((method, name), set()).add(float(value))
     return sorted({name for (_, name), seen in values.items() if len(seen) > 1})

@@ -12,8 +12,7 @@ import pandas as pd
 from reports.numbers.published import Published
 from reports.numbers.rows import PAIR, records
 from reports.numbers.verdicts import BUDGET, POINTS
-from reports.tables.model import Head, Table, number
-from reports.tables.sections import placed, signed, where
+from reports.tables.model import Head, Table, number, placed, signed, spread, where
 
 _CAPTION = (
     "Ours is top-1 at the last point, mean over seeds ± half of the 95 % t-interval. Only numbers of the "
@@ -24,7 +23,7 @@ _CAPTION = (
 _FOOTNOTES = "None of these has a gap or a verdict: each says what is missing."
 _NOTHING = "Nothing is published with the task, pair and settings of any row: no gap and no verdict."
 _HEADS = (
-    Head("row"),
+    Head("row", words=True),
     Head("published (%)"),
     Head("ours (%)", "last point, mean over seeds ± half of the 95 % t-interval"),
     Head("n", "our seeds"),
@@ -32,7 +31,7 @@ _HEADS = (
     Head("teacher's gap (points)", "our teacher minus the source's"),
     Head("ratio gap (points)", "student/teacher in percent, ours minus published"),
     Head("± tolerance", "half of the 95 % interval over seeds, at least 0.5"),
-    Head("verdict"),
+    Head("verdict", words=True),
 )
 
 
@@ -50,7 +49,7 @@ def layout(found: pd.DataFrame, table: pd.DataFrame, known: Sequence[Published] 
         (
             r["label"],
             number(r["published"], 2),
-            number(r["ours"], 2) + ("" if math.isnan(r["half"]) else f" ± {number(r['half'], 2)}"),
+            spread(r["ours"], r["half"]),
             str(int(r["n"])),
             signed(r["gap"]),
             signed(r["teacher_gap"]),
@@ -64,12 +63,12 @@ def layout(found: pd.DataFrame, table: pd.DataFrame, known: Sequence[Published] 
     for r, place in zip(rows, where(rows), strict=True):
         name = r["label"] + (f" ({place})" if place else "")
         notes.setdefault(_note(r), []).append(name)
-    heads, body = placed(list(_HEADS), lines, where(told))
+    heads, body = placed(list(_HEADS), lines, told)
     caption = _CAPTION if body else _FOOTNOTES if rows else _NOTHING
     said = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
     said += _unpublished(rows, table) if rows else []
     said += _gains(table, known)
-    return [Table("Against published numbers", caption, heads, body, said)] if len(table) else []
+    return [Table("Against published numbers", [caption], heads, body, said)] if len(table) else []
 
 
 def _unpublished(found: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> list[str]:
