@@ -161,6 +161,29 @@ def refused(call: Callable[[], Any], *says: str) -> None:
         assert words in text
 
 
+def frame_rows(*top1: float | None, **more: Any) -> list[dict[str, Any]]:
+    """Rows of a results frame: a row of the table's trials, one a seed; None is a failed one.
+
+    Args:
+        top1: of each seed, in percent.
+        more: columns that are to be otherwise, of all seeds.
+    """
+    label = more.get("variant", "cpsc")
+    shared = {
+        "task": "digits", "teacher": "wrn16_2", "student": "wrn16_1", "variant": label, "method": "cpsc",
+        "reference": False, "control": False, "teacher_seed": 0, "budget": "100:rounds", "precision": "fp32",
+        "settings": "{}", "reason": "", "stale": "", "warnings": "", "unavailable": "",
+        "teacher_digest": "aa", "machine": "m", "data_digest": "dd", "classes": 10.0, "teacher_top1": 99.0,
+    }  # fmt: skip
+    failed = {"status": "failed", "reason": "boom", "teacher_digest": "", "data_digest": ""}
+    rows = []
+    for seed, value in enumerate(top1):
+        own = {"id": f"{label}-{seed}-{sorted(map(str, more.items()))}", "seed": seed, "status": "done"}
+        own |= {"top1": np.nan if value is None else value, **(failed if value is None else {})}
+        rows.append(shared | own | more)
+    return rows
+
+
 def populate(out: Path, trials: Sequence[Trial], images: int = 40, side: int = 32) -> None:
     """Write the result, curve, samples and predictions of every trial under ``out``; numbers are drawn.
 

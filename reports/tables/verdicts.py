@@ -35,7 +35,7 @@ _HEADS = (
 )
 
 
-def layout(found: pd.DataFrame, table: pd.DataFrame, known: Sequence[Published] = ()) -> list[Table]:
+def layout(found: pd.DataFrame, table: pd.DataFrame, known: Sequence[Published]) -> list[Table]:
     """The section: a table of what has a gap, and below it every source and why others have none.
 
     Args:

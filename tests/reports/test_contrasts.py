@@ -20,8 +20,10 @@ from harness.store.stale import Staleness
 from reports.numbers import contrasts, stats, table
 from reports.page import page
 from reports.report import Results
-from reports.tables import model, sections
-from tests.reports.test_reports import Page, trials
+from reports.tables.contrasts import layout
+from reports.tables.model import to_markdown, to_text
+from tests.build import frame_rows
+from tests.reports.pages import Page
 
 N = 1000
 SPREAD = np.arange(-2.0, 3.0)
@@ -104,7 +106,7 @@ class Lab:
             self.add(name, students)
 
     def add(self, name: str, students: list[np.ndarray], **more: object) -> list[dict[str, Any]]:
-        made = trials(*(100 * float(np.mean(s == 0)) for s in students), variant=name, **more)
+        made = frame_rows(*(100 * float(np.mean(s == 0)) for s in students), variant=name, **more)
         for row, s in zip(made, students, strict=True):
             self.stored[str(row["id"])] = {"y": np.zeros(N, np.uint8), "s": s}
             row["top1_oracle"] = row["top1"] + 0.5 * (1 + row["seed"])
@@ -199,14 +201,14 @@ class TestPaired:
         rows = [
             {k: v for k, v in row.items() if k != "top1"}
             for name in ("row", "base")
-            for row in trials(1.0, 1.0, variant=name, status="missing")
+            for row in frame_rows(1.0, 1.0, variant=name, status="missing")
         ]
         frame = pd.DataFrame(rows)
         found = contrasts.paired(frame, {"row": "base"}, {}.get)
         assert found["missing"].tolist() == ["row: not run yet (seeds 0, 1); base: not run yet (seeds 0, 1)"]
-        differences, gaps = sections.layout(found, table.main(frame))
-        assert differences.rows[0][2] == "0 of 2" and gaps.rows == []
-        assert "not testable at n = 0" in model.to_text([differences, gaps])
+        differences, gaps = layout(found, table.main(frame))
+        assert differences.lines[0].cells[2] == "0 of 2" and gaps.lines == []
+        assert "not testable at n = 0" in to_text([differences, gaps])
 
     def test_two_teacher_files_never_share_a_difference(self):
         lab = Lab()
@@ -241,24 +243,25 @@ def lab() -> Lab:
 
 class TestSection:
     def test_both_tables(self, lab):
-        differences, gaps = sections.layout(lab.paired(), table.main(lab.frame))
+        differences, gaps = layout(lab.paired(), table.main(lab.frame))
         assert [head.text for head in differences.heads][:3] == ["row", "measured against", "n"]
-        (line,) = differences.rows
+        ((line,), gains) = ([each.cells for each in t.lines] for t in (differences, gaps))
         assert line[:6] == ("row", "base", "2 of 3", "95.00", "90.00", "+5.00") and line[-1] == "higher"
         assert differences.notes == ["row against base: 2 of 3 pairs: base: failed: a | <b> (seed 0)"]
         # 0.5, 1.0 and 1.5 points of gap: deviation 0.5; the failed seed leaves 1.0 and 1.5
-        assert gaps.rows[1] == ("row", "3", "+1.00", f"{4.302653 * 0.5 / math.sqrt(3):.2f}")
-        assert [row[0] for row in gaps.rows] == ["base", "row"], "a reference picks nothing"
+        assert gains[1] == ("row", "3", "+1.00", f"{4.302653 * 0.5 / math.sqrt(3):.2f}")
+        assert [cells[0] for cells in gains] == ["base", "row"], "a reference picks nothing"
 
     def test_one_pair_shows_dashes(self):
         lab = Lab(row=outcomes(range(50)), base=outcomes(range(100)))
-        (line,) = sections.layout(lab.paired(), table.main(lab.frame))[0].rows
+        (line,) = layout(lab.paired(), table.main(lab.frame))[0].lines
+        line = line.cells
         assert line[6:8] == ("–", "–") and line[-1] == "not testable at n = 1"  # noqa: RUF001
 
     def test_text_and_markdown(self, lab):
-        made = sections.layout(lab.paired(), table.main(lab.frame))
-        assert "row base 2 of 3 95.00 90.00 +5.00" in " ".join(model.to_text(made).split())
-        text = model.to_markdown(made)
+        made = layout(lab.paired(), table.main(lab.frame))
+        assert "row base 2 of 3 95.00 90.00 +5.00" in " ".join(to_text(made).split())
+        text = to_markdown(made)
         assert "| row | base | 2 of 3 | 95.00 | 90.00 | +5.00 |" in text
         assert r"a \| &lt;b&gt;" in text and "### Best on test against last" in text
 
@@ -267,9 +270,9 @@ class TestSection:
         for task in ("mnist", "digits"):
             for name in ("row", "base"):
                 lab.add(name, outcomes(*FIFTY), task=task)
-        differences, gaps = sections.layout(lab.paired(), table.main(lab.frame))
+        differences, gaps = layout(lab.paired(), table.main(lab.frame))
         assert differences.heads[0].text == gaps.heads[0].text == "where"
-        assert [row[0] for row in differences.rows] == [
+        assert [line.cells[0] for line in differences.lines] == [
             f"{task}: wrn16_2 → wrn16_1" for task in ("mnist", "digits")
         ]
 

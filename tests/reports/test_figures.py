@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 from itertools import combinations
@@ -14,19 +12,22 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
-from PIL import Image
 
-from reports.figures import ablations, canvas, features, maps, places, style, sweeps
-from reports.figures import bars as figures_bars
-from reports.figures import draw as figures_draw
-from reports.figures import ranks as figures_ranks
+from reports.figures import ablations, canvas, draw, features, maps
+from reports.figures.bars import Bar, Difference, bars, differences
 from reports.figures.curves import learning_curves
-from reports.figures.svg import smaller
-from reports.numbers import varied
+from reports.figures.places import Picture, Place, places_of
+from reports.figures.ranks import Dot, cost, rank_diagram
+from reports.figures.samples import Strip, _mosaic
+from reports.figures.style import Style, styles
+from reports.figures.sweeps import alone, depth
+from reports.numbers import sweeps
 from reports.numbers.contrasts import paired
+from reports.numbers.findings import work_out
+from reports.numbers.rows import tiles
 from reports.numbers.stats import Interval, interval
-from reports.tables.findings import find
-from tests.reports.test_reports import trials
+from tests.build import frame_rows
+from tests.reports.golden import images
 
 NO_CURVES = pd.DataFrame({name: pd.Series(dtype=float) for name in ("id", "round", "top1", "flops")})
 #: 90, 92, 94: mean 92, deviation 2, and t(0.975; 2) = 4.302653 from a printed table
@@ -41,11 +42,16 @@ def row(label: str, *top1: float, **more: object) -> list[dict[str, object]]:
     """Trials of a row, one a seed; settings may be a dictionary."""
     if isinstance(settings := more.get("settings"), dict):
         more["settings"] = json.dumps(settings)
-    return trials(*top1, **{"variant": label, "flops": 1e12, **more})
+    return frame_rows(*top1, **{"variant": label, "flops": 1e12, **more})
 
 
-def draw(table: pd.DataFrame, samples=lambda id: None, predictions=lambda id: None, contrasts=None):
-    """Stem of the file -> picture, and what was read: (kind, trial)."""
+def drawn(
+    table: pd.DataFrame, samples=lambda id: None, predictions=lambda id: None, contrasts=None, svg="nothing"
+) -> tuple[dict[str, Picture], list[tuple[str, str]]]:
+    """Stem of the file -> picture, and what was read: (kind, trial).
+
+    Laying out takes most of the time: a picture whose stem does not begin with ``svg`` has none.
+    """
     read: list[tuple[str, str]] = []
 
     def noted(kind, of):
@@ -53,36 +59,34 @@ def draw(table: pd.DataFrame, samples=lambda id: None, predictions=lambda id: No
 
     over = None if contrasts is None else paired(table, contrasts, lambda id: None)
     curves = NO_CURVES.assign(student_updates=pd.Series(dtype=float))
-    found = find(table, None, (), over)
-    made = {
-        p.name: p
-        for p in figures_draw.draw(
-            table, curves, noted("samples", samples), found, noted("predictions", predictions)
-        )
-    }
+    found, whole = work_out(table, None, (), over), canvas.svg
+    stored = noted("samples", samples), noted("predictions", predictions)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(canvas, "svg", lambda figure, name: whole(figure, name) if name.startswith(svg) else "")
+        made = {p.name: p for p in draw.draw(table, curves, stored[0], found, stored[1])}
     return made, read
 
 
-def place(table: pd.DataFrame) -> places.Place:
-    return places.find(table)[0]
+def place(table: pd.DataFrame) -> Place:
+    return places_of(table)[0]
 
 
-def styled(*labels: str, kind: str = "method") -> dict[str, style.Style]:
-    return style.styles({label: (label, kind) for label in labels})
+def styled(*labels: str, kind: str = "method") -> dict[str, Style]:
+    return styles({label: (label, kind) for label in labels})
 
 
 def overlaps(figure) -> list[tuple[str, str]]:
     """Pairs of visible texts whose boxes meet by more than a pixel."""
     with canvas.drawing():
-        drawn = FigureCanvasAgg(figure)
-        drawn.draw()
-        renderer = drawn.get_renderer()
+        seen = FigureCanvasAgg(figure)
+        seen.draw()
+        renderer = seen.get_renderer()
         shown, hidden = [], unseen(figure)
         for text in figure.findobj(Text):
             words = text.get_text().strip()
             if words and text.get_visible() and text not in hidden:
                 shown.append((words, text.get_window_extent(renderer).padded(-1)))
-        width, height = drawn.get_width_height()
+        width, height = seen.get_width_height()
     beyond = [
         (w, "the edge") for w, b in shown if b.x0 < -2 or b.y0 < -2 or b.x1 > width + 2 or b.y1 > height + 2
     ]
@@ -109,38 +113,35 @@ def lines(ax) -> list[tuple[list[float], list[float]]]:
 class TestBars:
     def test_the_axes_hold_the_means_the_intervals_and_the_seeds(self):
         rows = [
-            figures_bars.Bar("kd", "reference", interval([99.0]), (99.0,)),
-            figures_bars.Bar("cpsc", "method", interval([90.0, 92.0, 94.0]), (90.0, 92.0, 94.0)),
+            Bar("kd", "reference", interval([99.0]), (99.0,)),
+            Bar("cpsc", "method", interval([90.0, 92.0, 94.0]), (90.0, 92.0, 94.0)),
         ]
-        styles = style.styles({"kd": ("kd", "reference"), "cpsc": ("cpsc", "method")})
-        figure = figures_bars.bars(rows, styles, 99.5, 10.0)
+        looks = styles({"kd": ("kd", "reference"), "cpsc": ("cpsc", "method")})
+        figure = bars(rows, looks, 99.5, 10.0)
         whole, near = figure.axes
         widths = [p.get_width() for p in whole.patches]
         assert widths == [99.0, 99.0, 92.0]  # the reference has a hatch of its own
         assert whole.get_xlim() == (0, 100)
-        drawn = lines(near)
-        assert ([90.0, 92.0, 94.0], [1, 1, 1]) in drawn and ([99.0], [0]) in drawn
-        ends = next(x for x, y in drawn if y == [1, 1] and len(x) == 2)
+        shown = lines(near)
+        assert ([90.0, 92.0, 94.0], [1, 1, 1]) in shown and ([99.0], [0]) in shown
+        ends = next(x for x, y in shown if y == [1, 1] and len(x) == 2)
         assert ends == pytest.approx([92 - HALF, 92 + HALF], rel=1e-6)
         assert {x[0] for x, y in lines(whole) if y == [0, 1]} == {99.5, 10.0}  # teacher and chance
         assert [t.get_text() for t in near.texts] == ["99.00", "92.00 ± 4.97"]  # 4.302653 * 2 / sqrt 3
         assert near.get_xlim()[0] < 90 < 99.5 < near.get_xlim()[1]
 
     def test_far_rows_leave_the_close_up(self):
-        rows = [
-            figures_bars.Bar(n, "method", interval([v]), (v,))
-            for n, v in (("a", 97.0), ("b", 96.0), ("c", 20.0))
-        ]
-        near = figures_bars.bars(rows, styled("a", "b", "c"), 99.0, 10.0).axes[1]
+        rows = [Bar(n, "method", interval([v]), (v,)) for n, v in (("a", 97.0), ("b", 96.0), ("c", 20.0))]
+        near = bars(rows, styled("a", "b", "c"), 99.0, 10.0).axes[1]
         assert near.get_xlim()[0] > 90 and "◂" in [t.get_text() for t in near.texts]
 
     def test_low_rows_need_none(self):
-        rows = [figures_bars.Bar(n, "method", interval([v]), (v,)) for n, v in (("a", 30.0), ("b", 20.0))]
-        assert len(figures_bars.bars(rows, styled("a", "b"), float("nan"), 10.0).axes) == 1
+        rows = [Bar(n, "method", interval([v]), (v,)) for n, v in (("a", 30.0), ("b", 20.0))]
+        assert len(bars(rows, styled("a", "b"), float("nan"), 10.0).axes) == 1
 
     def test_a_single_row_has_no_figure_and_missing_seeds_are_told(self):
-        assert "bars-1" not in draw(frame(row("a", 90.0)))[0]
-        made, _ = draw(frame(row("a", 90.0, None), row("b", 91.0, 92.0)))
+        assert "bars-1" not in drawn(frame(row("a", 90.0)))[0]
+        made, _ = drawn(frame(row("a", 90.0, None), row("b", 91.0, 92.0)))
         assert "Not all seeds ran: a (1 of 2)." in made["bars-1"].caption
 
 
@@ -166,21 +167,21 @@ class TestReach:
             tops = {"full": (40.0, 41.0, 42.0), "drop3": (45.0, 45.5, 46.0)}
             tops["none"] = (50.0 - wide / 2, 50.0, 50.0 + wide / 2)
             rows = [row(n, *t, settings={"cfe_layers": n, "alpha": 1.0}) for n, t in tops.items()]
-            made, _ = draw(frame(*rows), contrasts={"none": "full"})
+            made, _ = drawn(frame(*rows), contrasts={"none": "full"})
             for name in ("depth-1", "differences-1"):
                 assert ("An interval that leaves the picture is cut" in made[name].caption) == said
 
 
 class TestStanding:
-    def dots(self) -> list[figures_ranks.Dot]:
+    def dots(self) -> list[Dot]:
         return [
-            figures_ranks.Dot("cheap", interval([80.0, 82.0]), 1.0, True),
-            figures_ranks.Dot("dear", Interval(95.0, float("nan"), 1), 100.0, True),
-            figures_ranks.Dot("worse", Interval(70.0, float("nan"), 1), 10.0, False),
+            Dot("cheap", interval([80.0, 82.0]), 1.0, True),
+            Dot("dear", Interval(95.0, float("nan"), 1), 100.0, True),
+            Dot("worse", Interval(70.0, float("nan"), 1), 10.0, False),
         ]
 
     def test_the_front_steps_through_the_optimal(self):
-        ax = figures_ranks.cost(self.dots(), styled("cheap", "dear", "worse"), 99.0).axes[0]
+        ax = cost(self.dots(), styled("cheap", "dear", "worse"), 99.0).axes[0]
         assert ax.get_xscale() == "log" and "TFLOP" in ax.get_xlabel() and "%" in ax.get_ylabel()
         front = next(pair for pair in lines(ax) if len(pair[0]) == 3)
         assert front[0][:2] == [1.0, 100.0] and front[1] == [81.0, 95.0, 95.0]
@@ -190,12 +191,12 @@ class TestStanding:
         rows = [
             row(n, 90.0 + i, flops=f) for i, (n, f) in enumerate((("a", 1.0e12), ("b", 1.05e12), ("c", 1e12)))
         ]
-        assert "pareto-1" not in draw(frame(*rows))[0]
+        assert "pareto-1" not in drawn(frame(*rows))[0]
         rows[1] = row("b", 91.0, flops=2e12)
-        assert "pareto-1" in draw(frame(*rows))[0]
+        assert "pareto-1" in drawn(frame(*rows))[0]
 
     def test_ranks_and_groups(self):
-        figure = figures_ranks.ranks(["a", "b", "c"], [1.0, 1.5, 3.0], 0.9, [(0, 1)], styled("a", "b", "c"))
+        figure = rank_diagram(["a", "b", "c"], [1.0, 1.5, 3.0], 0.9, [(0, 1)], styled("a", "b", "c"))
         ax, side = figure.axes
         dots = [(x[0], y[0]) for x, y in lines(ax) if len(x) == 1]
         assert {(1.0, 0.0), (1.5, 1.0), (3.0, 2.0)} <= set(dots)
@@ -206,11 +207,11 @@ class TestStanding:
         rows = [
             row(n, v, task=t) for t in ("digits", "mnist") for n, v in (("a", 90.0), ("b", 80.0), ("c", 70.0))
         ]
-        made, _ = draw(frame(*rows))
+        made, _ = drawn(frame(*rows), svg="ranks")
         assert made["ranks"].block == "across" and made["ranks"].title == "Mean ranks"
         assert "not testable at n = 2" in made["ranks"].svg
         assert "Not testable at n = 2" in made["ranks"].caption
-        assert "ranks" not in draw(frame(*rows[:3]))[0]
+        assert "ranks" not in drawn(frame(*rows[:3]))[0]
 
 
 class TestDifferences:
@@ -223,25 +224,26 @@ class TestDifferences:
             row("bare + bn", 60.0, 60.0, 60.0),
         )
         contrasts = {"- bn": "full", "bare": "full", "bare + bn": "bare"}
-        made, _ = draw(table, contrasts=contrasts)
+        made, _ = drawn(table, contrasts=contrasts, svg="diff")
         assert made["differences-1"].title == "What each loss term gives"
         svg = made["differences-1"].svg
         for text in ("minus full", "minus bare", "+2.00 ± 2.48", "−40.00 ± 0.00", "+10.00 ± 0.00"):  # noqa: RUF001
             assert f">{text}</text>" in svg
-        found = figures_bars.Difference("- bn", 2.0, 2.484138, "- bn")
-        ax = figures_bars.differences({"minus full": [found]}, styled("full", "- bn")).axes[0]
+        found = Difference("- bn", 2.0, 2.484138, "- bn")
+        ax = differences({"minus full": [found]}, styled("full", "- bn")).axes[0]
         assert [p.get_width() for p in ax.patches] == [2.0]
         ends = ax.collections[0].get_segments()[0][:, 0]
         assert ends == pytest.approx([2 - 2.484138, 2 + 2.484138])
 
     def test_a_base_is_said_once(self):
         rows = [row(n, 90.0 + i, 90.0) for i, n in enumerate(("a", "a: x", "a: y", "b", "b: x"))]
-        svg = draw(frame(*rows), contrasts={"a: x": "a", "a: y": "a", "b: x": "b"})[0]["differences-1"].svg
+        contrasts = {"a: x": "a", "a: y": "a", "b: x": "b"}
+        svg = drawn(frame(*rows), contrasts=contrasts, svg="diff")[0]["differences-1"].svg
         for text in ("minus a", "x", "y", "minus the row before the colon", "b: x"):
             assert f">{text}</text>" in svg
 
     def test_without_contrasts_there_is_none(self):
-        assert "differences-1" not in draw(frame(row("a", 90.0), row("b", 91.0)))[0]
+        assert "differences-1" not in drawn(frame(row("a", 90.0), row("b", 91.0)))[0]
 
 
 def cfe(*pairs: tuple[str, float], **more: object) -> pd.DataFrame:
@@ -265,12 +267,12 @@ class TestDepth:
         ],
     )
     def test_norms(self, choice, norms):
-        assert varied.depth(choice) == norms
+        assert sweeps.depth(choice) == norms
 
     def test_one_point_a_choice_at_its_depth(self):
         table = cfe(("full", 90.0), ("drop0", 80.0), ("drop3", 84.0), ("none", 60.0))
-        (choices,) = varied.depths(place(table).cells)
-        ax = sweeps.depth(choices, 99.0).axes[0]
+        (choices,) = sweeps.depths(place(table).rows)
+        ax = depth(choices, 99.0).axes[0]
         means = [pair for pair in lines(ax) if len(pair[0]) == 3]
         assert ([0, 3, 4], [61, 83, 91]) in means  # 81 and 85 at depth three
         points = {(round(x[0]), y[0]) for x, y in lines(ax) if len(x) == 1}
@@ -279,9 +281,9 @@ class TestDepth:
         assert {"1+2+3", "0+1+2"} <= set(named)
 
     def test_another_setting_or_two_depths_make_no_curve(self):
-        assert varied.depths(place(cfe(("full", 90.0), ("none", 60.0))).cells) == []
+        assert sweeps.depths(place(cfe(("full", 90.0), ("none", 60.0))).rows) == []
         mixed = pd.concat([cfe(("full", 90.0), ("none", 60.0)), cfe(("0", 80.0), alpha=2.0)])
-        assert varied.depths(place(mixed).cells) == []
+        assert sweeps.depths(place(mixed).rows) == []
 
 
 def cross(fields: dict[tuple[float, float], float]) -> pd.DataFrame:
@@ -291,30 +293,30 @@ def cross(fields: dict[tuple[float, float], float]) -> pd.DataFrame:
 class TestSettings:
     def test_a_cross_is_a_map_and_no_curve(self):
         fields = {(a, g): 50 + 10 * a + g for a in (1, 2, 3) for g in (0.1, 0.5)}
-        (found,) = varied.crosses(place(cross(fields)).cells)
+        (found,) = sweeps.crosses(place(cross(fields)).rows)
         assert (found.y, found.rows, found.x, found.columns) == ("alpha", (1, 2, 3), "gamma", (0.1, 0.5))
         assert {at: top1.mean for at, top1 in found.top1.items()} == fields
-        made, _ = draw(cross(fields))
+        made, _ = drawn(cross(fields))
         assert "map-1" in made and "settings-1" not in made
         assert made["map-1"].title == "Top-1 over alpha and gamma"
 
     def test_one_at_a_time_is_no_cross(self):
         star = {(3, 0.1): 1.0, (3, 0.5): 2.0, (3, 0.9): 3.0, (1, 0.5): 4.0, (5, 0.5): 5.0, (7, 0.5): 6.0}
-        cells = place(cross(star)).cells
-        assert varied.crosses(cells) == []
-        found = {s.setting: [(p.value, p.top1.mean) for p in s.points] for s in varied.sweeps(cells)}
+        cells = place(cross(star)).rows
+        assert sweeps.crosses(cells) == []
+        found = {s.setting: [(p.value, p.top1.mean) for p in s.points] for s in sweeps.sweeps(cells)}
         assert found == {"gamma": [(0.1, 1), (0.5, 2), (0.9, 3)], "alpha": [(1, 4), (3, 2), (5, 5), (7, 6)]}
 
     def test_a_sparse_cross_is_none_and_a_partial_one_says_so(self):
         six = {(1, 1): 1.0, (1, 2): 2.0, (2, 1): 3.0, (2, 2): 4.0, (3, 3): 5.0, (4, 4): 6.0}
-        assert varied.crosses(place(cross(six)).cells) == []  # six of sixteen
+        assert sweeps.crosses(place(cross(six)).rows) == []  # six of sixteen
         most = {(a, g): 50.0 + a for a in (1, 2, 3) for g in (1, 2, 3) if (a, g) != (3, 3)}
-        assert "1 combinations have no result" in draw(cross(most))[0]["map-1"].caption
+        assert "1 combinations have no result" in drawn(cross(most))[0]["map-1"].caption
 
     def test_the_same_trials_in_two_rows_are_one_point(self):
         twice = [row(n, 90.0, settings={"beta": 1.0}) for n in ("default", "beta 1")]
         rows = [row(f"beta {b}", 80.0, settings={"beta": b}) for b in (0.1, 10.0)]
-        (found,) = varied.sweeps(place(frame(*twice, *rows)).cells)
+        (found,) = sweeps.sweeps(place(frame(*twice, *rows)).rows)
         assert [p.value for p in found.points] == [0.1, 1.0, 10.0]
 
     def test_the_map_is_fullest_where_top1_is_highest(self):
@@ -335,15 +337,15 @@ class TestSettings:
         ],
     )
     def test_the_axis_fits_the_values(self, values, scale, said):
-        points = [varied.Point(float(v), "x", interval([50.0 + i])) for i, v in enumerate(values)]
-        ax = sweeps.alone([("b", points)]).axes[0]
+        points = [sweeps.Point(float(v), "x", interval([50.0 + i])) for i, v in enumerate(values)]
+        ax = alone([("b", points)]).axes[0]
         assert ax.get_xscale() == scale and ax.get_xlabel().endswith(said)
 
     def test_two_sweeps_of_a_setting_are_told_apart(self):
         rows = [
             row(f"{k} {a}", 90.0, settings={"alpha": a, "l2": k}) for k in ("mse", "log") for a in (1, 2, 3)
         ]
-        svg = draw(frame(*rows))[0]["settings-1"].svg
+        svg = drawn(frame(*rows), svg="settings")[0]["settings-1"].svg
         assert "alpha (l2=mse)" in svg and "alpha (l2=log)" in svg
 
 
@@ -362,7 +364,7 @@ class TestConfusion:
     @pytest.mark.parametrize(("stored", "title"), [("tsy", "the teacher"), ("sy", "the truth")])
     def test_against_whom_is_said(self, stored, title):
         arrays = {k: v for k, v in guessed([0, 1], [0, 0], [0, 0]).items() if k in stored}
-        made, _ = draw(frame(row("a", 90.0)), predictions=lambda id: arrays)
+        made, _ = drawn(frame(row("a", 90.0)), predictions=lambda id: arrays, svg="confusion")
         picture = made["confusion-1"]
         assert picture.title == f"Confusion against {title}"
         assert ("did not store" in picture.caption) == ("t" not in stored)
@@ -372,7 +374,7 @@ class TestConfusion:
         rows = [row(f"m{i}", *[50.0 + i + s / 10 for s in range(9)]) for i in range(8)]
         rows += [row("kd", 99.0, reference=True), row("noise", 98.0, control=True)]
         arrays = guessed([0, 1], [0, 1], [0, 1])
-        made, read = draw(frame(*rows), predictions=lambda id: arrays)
+        made, read = drawn(frame(*rows), predictions=lambda id: arrays)
         best = [id for kind, id in read if kind == "predictions"]
         assert all(re.match(r"m[4567]-[0-4]-", id) for id in best)
         assert len(best) == features.ROWS * features.SEEDS == 20
@@ -382,7 +384,7 @@ class TestConfusion:
         )
 
     def test_nobody_stored_any(self):
-        assert "confusion-1" not in draw(frame(row("a", 90.0)))[0]
+        assert "confusion-1" not in drawn(frame(row("a", 90.0)))[0]
 
     def test_many_classes_are_a_picture(self):
         table = np.full((100, 100), 0.01)
@@ -402,14 +404,14 @@ class TestWhatIsLeftOutIsSaid:
     def test_a_generator_whose_images_are_of_no_class_drawn(self):
         one, many = (stored(0.0) | {"t": k, "y": k} for k in (np.full(120, 1), np.arange(120) % 100))
         table = frame(row("collapsed", 90.0, classes=100.0), row("good", 80.0, classes=100.0))
-        made, _ = draw(table, samples=lambda id: one if id.startswith("collapsed") else many)
+        made, _ = drawn(table, samples=lambda id: one if id.startswith("collapsed") else many)
         caption = made["samples-1"].caption
         assert "No image of these classes: collapsed." in caption and "20 of 100 classes" in caption
 
     def test_classes_nobody_knows_are_those_of_all_rows(self):
         few = stored(3.0) | {"y": np.arange(120) % 2, "t": np.arange(120) % 2}
         table = frame(row("a", 90.0, classes=np.nan), row("b", 80.0, classes=np.nan))
-        made, _ = draw(table, samples=lambda id: stored(3.0) if id.startswith("a") else few)
+        made, _ = drawn(table, lambda id: stored(3.0) if id.startswith("a") else few, svg="features")
         classes = [text for text in re.findall(r">(\d)</text>", made["features-1"].svg)]
         assert classes == ["0", "1", "2", "3"]
 
@@ -417,22 +419,24 @@ class TestWhatIsLeftOutIsSaid:
         rows = [row(n, 90.0, settings={"cfe_layers": n, "alpha": 1.0}) for n in ("full", "none")]
         samples = {True: stored(3.0), False: None}
         for both in (True, False):
-            made, _ = draw(frame(*rows), samples=lambda id, both=both: samples[both or id.startswith("full")])
+            made, _ = drawn(
+                frame(*rows), samples=lambda id, both=both: samples[both or id.startswith("full")]
+            )
             assert ("With and without CFE." in made["features-1"].caption) == both
 
     def test_a_teacher_far_below_its_students_does_not_move_the_axis(self):
         ends = (("full", 4.0, 90.0), ("none", 0.0, 60.0))
-        points = [(name, varied.Point(n, name, interval([top1]))) for name, n, top1 in ends]
+        points = [(name, sweeps.Point(n, name, interval([top1]))) for name, n, top1 in ends]
         for teacher, there in ((20.0, False), (40.0, True), (95.0, True)):
-            ax = sweeps.depth(points, teacher).axes[0]
+            ax = depth(points, teacher).axes[0]
             assert ("teacher" in [t.get_text() for t in ax.texts]) == there
             low, high = ax.get_ylim()
             assert 30 < low < 60 and high > 90 and (low < teacher < high) == there
 
     def test_every_choice_of_norms_has_its_label(self):
         depths = (("none", 0.0), ("3", 1.0), ("full", 4.0))
-        points = [(name, varied.Point(n, name, interval([80.0 + n]))) for name, n in depths]
-        svg = canvas.svg(sweeps.depth(points, 99.0), "d")
+        points = [(name, sweeps.Point(n, name, interval([80.0 + n]))) for name, n in depths]
+        svg = canvas.svg(depth(points, 99.0), "d")
         assert all(f">{name}</text>" in svg for name, _ in depths)
 
 
@@ -461,17 +465,15 @@ class TestFeatures:
         table = frame(row("better", 99.0, settings={"cfe_layers": "0", "alpha": 1.0}),
                       row("none", 60.0, settings={"cfe_layers": "none", "alpha": 1.0}),
                       row("full", 90.0, settings={"cfe_layers": "full", "alpha": 1.0}))  # fmt: skip
-        made, _ = draw(table, samples=lambda id: stored(0.0 if id.startswith("none") else 20.0))
+        made, _ = drawn(table, lambda id: stored(0.0 if id.startswith("none") else 20.0), svg="features")
         svg = made["features-1"].svg
         assert ">full</text>" in svg and ">none</text>" in svg and ">better</text>" not in svg
         scores = [float(v.replace("−", "-")) for v in re.findall(r"silhouette (\S+), by label asked", svg)]  # noqa: RUF001
         assert scores[0] > 0.5 > 0.2 > scores[1]
-        again, _ = draw(table, samples=lambda id: stored(0.0 if id.startswith("none") else 20.0))
-        assert again["features-1"].svg == svg
 
     def test_one_figure_a_report_of_the_best_rows(self):
         rows = [row(f"m{i}", 90.0 - i, task=t) for t in ("digits", "mnist") for i in range(6)]
-        made, _ = draw(frame(*rows), samples=lambda id: stored(5.0, asked=False))
+        made, _ = drawn(frame(*rows), lambda id: stored(5.0, asked=False), svg="features")
         assert [name for name in made if name.startswith("features")] == ["features-1"]
         svg = made["features-1"].svg
         assert [f">m{i}</text>" in svg for i in range(6)] == [True] * 4 + [False] * 2
@@ -482,25 +484,25 @@ class TestCrowds:
     def test_rows_are_spread_over_panels(self):
         rows = [row(f"r{i}", 90.0, method=f"method{i // 5}") for i in range(20)]
         where = place(frame(*rows))
-        shown, beyond = figures_draw._best(where)
-        panels = figures_draw._panels(where, shown)
+        shown, beyond = draw._best(where)
+        panels = draw._panels(where, shown)
         assert beyond == "" and sorted(n for panel in panels for n in panel) == sorted(
             f"r{i}" for i in range(20)
         )
-        assert max(map(len, panels)) <= figures_draw.PANEL and panels[0] == [f"r{i}" for i in range(5)]
+        assert max(map(len, panels)) <= draw.PANEL and panels[0] == [f"r{i}" for i in range(5)]
         for panel in panels:  # in a panel no two are of one colour
             assert len({where.styles[n].colour for n in panel}) == len(panel)
 
     def test_the_best_of_many_are_shown_and_said(self):
         rows = [row(f"r{i}", 50.0 + i) for i in range(40)] + [row("kd", 1.0, reference=True, method="kd")]
         table = frame(*rows)
-        shown, _ = figures_draw._best(place(table))
+        shown, _ = draw._best(place(table))
         assert {c.label for c in shown} == {"kd"} | {f"r{i}" for i in range(17, 40)}
-        assert "The 23 best rows of 40." in draw(table)[0]["bars-1"].caption
+        assert "The 23 best rows of 40." in drawn(table)[0]["bars-1"].caption
 
     def test_samples_are_read_of_one_trial_a_row(self):
         rows = [row(f"m{i}", *[90.0] * 5, method=f"m{i}") for i in range(3)]
-        _, read = draw(frame(*rows), samples=lambda id: {k: v for k, v in stored(1.0).items() if k != "h"})
+        _, read = drawn(frame(*rows), samples=lambda id: {k: v for k, v in stored(1.0).items() if k != "h"})
         assert {id.split("-")[1] for kind, id in read if kind == "samples"} == {"0"}
 
 
@@ -516,27 +518,25 @@ LONG = [f"a rather long name of a row, {i}" for i in range(24)]
 @pytest.mark.parametrize("n", [3, 13, 24])
 def test_labels_never_meet(n):
     names = LONG[:n]
-    styles = styled(*names)
+    looks = styled(*names)
     values = [interval([90.0 + i / 9, 91.0 + i / 9, 90.5]) for i in range(n)]
-    bars = [figures_bars.Bar(m, "method", v, (90.0, 91.0)) for m, v in zip(names, values, strict=True)]
-    dots = [
-        figures_ranks.Dot(m, v, 1.5**i, i == 2) for i, (m, v) in enumerate(zip(names, values, strict=True))
-    ]
-    minus = [figures_bars.Difference(m, -3.0 * i, 2.0, m) for i, m in enumerate(names)]
+    rows = [Bar(m, "method", v, (90.0, 91.0)) for m, v in zip(names, values, strict=True)]
+    dots = [Dot(m, v, 1.5**i, i == 2) for i, (m, v) in enumerate(zip(names, values, strict=True))]
+    minus = [Difference(m, -3.0 * i, 2.0, m) for i, m in enumerate(names)]
     panels = [names[i : i + 6] for i in range(0, n, 6)] if n > 13 else [names]
     made = {
-        "bars": figures_bars.bars(bars, styles, 99.0, 10.0),
-        "cost": figures_ranks.cost(dots, styles, 99.0),
-        "ranks": figures_ranks.ranks(names, [1 + i * 0.9 for i in range(n)], 2.0, [(0, 1), (1, 2)], styles),
-        "differences": figures_bars.differences({"minus full": minus}, styles),
-        "curves": learning_curves(curves(names), styles, "student updates", 99.0, panels),
+        "bars": bars(rows, looks, 99.0, 10.0),
+        "cost": cost(dots, looks, 99.0),
+        "ranks": rank_diagram(names, [1 + i * 0.9 for i in range(n)], 2.0, [(0, 1), (1, 2)], looks),
+        "differences": differences({"minus full": minus}, looks),
+        "curves": learning_curves(curves(names), looks, "student updates", 99.0, panels),
     }
     assert {name: found for name, figure in made.items() if (found := overlaps(figure))} == {}
 
 
 def test_labels_of_maps_and_sweeps_never_meet():
     points = [
-        varied.Point(v, "r", interval([90.0 + i, 91.0]))
+        sweeps.Point(v, "r", interval([90.0 + i, 91.0]))
         for i, v in enumerate((0.02, 0.03, 0.04, 0.07, 0.15, 0.3, 1.0))
     ]
     choices = [
@@ -545,16 +545,16 @@ def test_labels_of_maps_and_sweeps_never_meet():
         *((f"{i}+{j}", 2.0) for i, j in combinations(range(4), 2)),
     ]
     choices += [*((f"drop{i}", 3.0) for i in range(4)), ("full", 4.0)]
-    deep = [(c, varied.Point(d, c, interval([90.0 + d, 92.0]))) for c, d in choices]
+    deep = [(c, sweeps.Point(d, c, interval([90.0 + d, 92.0]))) for c, d in choices]
     values = {(a, g): 90.0 + a - g for a in range(5) for g in range(6)}
     table = np.full((10, 10), 0.1)
     cloud = np.random.default_rng(0).normal(size=(60, 2))
     short = maps.Panel("a rather long name of a row", "97.5 % agree")
     panel = maps.Panel("a rather long name of a row", "silhouette 0.12, by the teacher's label")
     made = {
-        "alone": sweeps.alone([(f"setting {i}", points) for i in range(3)]),
-        "one": sweeps.alone([("setting", points)]),
-        "depth": sweeps.depth(deep, 96.0),
+        "alone": alone([(f"setting {i}", points) for i in range(3)]),
+        "one": alone([("setting", points)]),
+        "depth": depth(deep, 96.0),
         "heat": maps.heat(("gamma", range(6)), ("alpha", range(5)), values),
         "confusion": maps.confusion([(short, table)] * 4, "true class"),
         "clouds": maps.clouds([(panel, cloud, np.arange(60) % 10)] * 2, range(10)),
@@ -564,74 +564,63 @@ def test_labels_of_maps_and_sweeps_never_meet():
 
 
 def test_a_row_has_one_colour_in_every_figure():
-    styles = styled("a", "b")
-    wanted = styles["b"].colour
-    bars = figures_bars.bars(
-        [figures_bars.Bar(n, "method", interval([50.0]), (50.0,)) for n in "ab"], styles, 99.0, 10.0
-    )
-    assert to_hex(bars.axes[0].patches[1].get_edgecolor()) == wanted
-    cost = figures_ranks.cost(
-        [figures_ranks.Dot(n, interval([50.0]), 1.0, False) for n in "ab"], styles, 99.0
-    )
-    assert wanted in {line.get_color() for line in cost.axes[0].lines}
-    ranks = figures_ranks.ranks(["a", "b", "c"], [1, 2, 3], 1.0, [], styled("a", "b", "c"))
+    looks = styled("a", "b")
+    wanted = looks["b"].colour
+    shown = bars([Bar(n, "method", interval([50.0]), (50.0,)) for n in "ab"], looks, 99.0, 10.0)
+    assert to_hex(shown.axes[0].patches[1].get_edgecolor()) == wanted
+    dear = cost([Dot(n, interval([50.0]), 1.0, False) for n in "ab"], looks, 99.0)
+    assert wanted in {line.get_color() for line in dear.axes[0].lines}
+    ranks = rank_diagram(["a", "b", "c"], [1, 2, 3], 1.0, [], styled("a", "b", "c"))
     assert wanted in {line.get_color() for line in ranks.axes[0].lines}
-    minus = figures_bars.differences({"minus a": [figures_bars.Difference("b", 1.0, 1.0, "b")]}, styles)
+    minus = differences({"minus a": [Difference("b", 1.0, 1.0, "b")]}, looks)
     assert to_hex(minus.axes[0].patches[0].get_edgecolor()) == wanted
-    lines = learning_curves(curves(["a", "b"]), styles, "updates").axes[0].lines
-    assert {to_hex(line.get_color()) for line in lines} == {styles["a"].colour, wanted}
-
-
-class TestSmaller:
-    def test_a_picture_of_few_colours_keeps_every_one(self):
-        pixels = np.zeros((9, 11, 4), np.uint8)
-        pixels[..., 0], pixels[..., 3] = np.arange(99).reshape(9, 11), 255
-        pixels[0, 0, 3] = 70
-        got = self.back(pixels)
-        assert np.array_equal(got, pixels)
-
-    @pytest.mark.parametrize("zoom", [1, 2, 5])
-    def test_a_picture_of_many_colours_keeps_every_one_once(self, zoom):
-        rng = np.random.default_rng(0)
-        pixels = rng.integers(0, 256, (32, 34, 4)).astype(np.uint8)
-        pixels[:, :4] = 0  # nothing at all
-        got = self.back(pixels.repeat(zoom, axis=0).repeat(zoom, axis=1))
-        assert np.array_equal(got, pixels)  # whoever shows the drawing enlarges without smoothing
-
-    def back(self, pixels: np.ndarray) -> np.ndarray:
-        buffer = io.BytesIO()
-        Image.fromarray(pixels, "RGBA").save(buffer, "png")
-        text = (
-            f'<svg><image href="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"/></svg>'
-        )
-        encoded = re.findall(r"base64,([^\"]+)", smaller(text))[0]
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA"))
-
-    def test_what_is_referred_to_stays(self):
-        figure = figures_bars.bars(
-            [figures_bars.Bar("a", "control", interval([50.0, 60.0]), (50.0, 60.0))] * 2,
-            styled("a", kind="control"),
-            99.0,
-            10.0,
-        )
-        text = canvas.svg(figure, "x")
-        ids = re.findall(r' id="([^"]+)"', text)
-        used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
-        assert used and used == set(ids) and len(ids) == len(set(ids))
-        assert "<!--" not in text.replace("<!DOCTYPE", "") and "rotate(-0" not in text
-
-    @pytest.mark.parametrize(
-        "name", ['a d="M"', 'a id="y" b', 'x="1.23456"', "url(#p)", 'href="#p"', "#0072b2", 'y x="0.00001"']
-    )
-    def test_what_looks_like_a_tag_s_own_in_a_name_is_a_name(self, name):
-        bars = [figures_bars.Bar(name, "method", interval([50.0, 60.0]), (50.0, 60.0))] * 2
-        text = canvas.svg(figures_bars.bars(bars, styled(name), 99.0, 10.0), "p")
-        assert text.count(f">{name}<") == canvas.themed(text, "t").count(f">{name}<") == 2
-
-    def test_text_and_places_stay(self):
-        text = '<svg><g id="a">\n <text x="1.23456" y="-0.001">a  b</text>\n</g></svg>'
-        assert smaller(text) == '<svg><g><text x="1.23" y="0">a  b</text></g></svg>'
+    lines = learning_curves(curves(["a", "b"]), looks, "updates").axes[0].lines
+    assert {to_hex(line.get_color()) for line in lines} == {looks["a"].colour, wanted}
 
 
 def test_a_place_without_variation_has_no_study():
     assert list(ablations.draw(place(frame(row("a", 90.0), row("b", 91.0))), None)) == []
+
+
+class TestPictures:
+    def test_the_mosaic_holds_the_pixels_in_place(self):
+        tiles = tiles(images(""), list(range(10)), 2)
+        canvas = _mosaic(Strip("x", "", tiles), 2)
+        height, width = canvas.shape[0] // 2, canvas.shape[1] // 10
+        for row in range(2):
+            for k in range(10):
+                pixel = canvas[row * height + height // 2, k * width + width // 2]
+                assert pixel.tolist() == ([10 * k] * 3 + [255] if k != 3 else [*pixel[:3], 0])
+
+    def test_any_name_can_be_drawn(self):
+        names = ["_hidden", "$x^2$", "größer 中文", "a\x07b", "long " * 20]
+        data = pd.DataFrame(
+            [
+                {"label": n, "seed": s, "x": 10.0**i, "top1": 50 + i}
+                for i in range(4)
+                for n in names
+                for s in (0, 1)
+            ]
+        )
+        looks = styles({name: (name, "method") for name in names})
+        text = canvas.svg(learning_curves(data, looks, "student updates", 99.0), "n")
+        for shown in ("_hidden", "$x^2$", "größer 中文", "a b"):
+            assert shown in text
+        assert "Time" not in text and "<metadata>" not in text
+        assert canvas.png(learning_curves(data, looks, "student updates"))[:4] == b"\x89PNG"
+
+    def test_budgets_far_apart_get_a_log_axis(self):
+        def axis(far: float) -> str:
+            data = pd.DataFrame(
+                [
+                    {"label": n, "seed": 0, "x": e * i, "top1": 9.0 * i}
+                    for n, e in (("a", 1.0), ("b", far))
+                    for i in range(1, 9)
+                ]
+            )
+            figure = learning_curves(
+                data, styles({name: (name, "method") for name in "ab"}), "student updates"
+            )
+            return figure.axes[0].get_xlabel()
+
+        assert axis(2.0) == "student updates" and axis(50.0) == "student updates, log scale"

@@ -1,12 +1,11 @@
 """The stored trials give exactly the stored report, and its numbers are scipy's and statsmodels'.
 
-Remake the files with ``python tests/reports/golden/remake.py``, then read the diff.
+Remake the files with ``python -m tests.reports.golden.remake``, then read the diff.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from pathlib import Path
 
@@ -15,32 +14,11 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from reports.numbers import published, ranking, verdicts
+from reports.numbers import ranking, verdicts
 from reports.numbers.table import main
-from reports.page import page
+from tests.reports.golden import HERE, KNOWN, NAMES, stored, write
 
-GOLDEN = Path(__file__).parent / "golden"
-#: kind of file -> its golden one
-NAMES = {
-    "md": "numbers.md", "csv": "numbers.csv", "tex": "numbers.tex", "verdicts": "numbers_verdicts.csv",
-    "comparisons": "numbers_comparisons.csv",
-}  # fmt: skip
-KNOWN = published.load(GOLDEN / "numbers_published.csv")
-_POINT = ("id", "variant", "seed", "point", "round", "student_updates", "flops", "seconds", "top1")
-CURVES = pd.DataFrame({name: pd.Series(dtype=float) for name in _POINT})
 PLACE = ["task", "teacher", "student"]
-
-
-def frame_of_numbers() -> pd.DataFrame:
-    lines = (GOLDEN / "numbers_trials.jsonl").read_text("utf-8").splitlines()
-    return pd.DataFrame([json.loads(line) for line in lines])
-
-
-def write(out: Path) -> dict[str, Path]:
-    formats = ("md", "csv", "tex", "html")
-    return page.write(
-        "Nümbers", "A note & <more>.", frame_of_numbers(), CURVES, lambda id: None, out, formats, known=KNOWN
-    )
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +28,11 @@ def written(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("kind", NAMES)
 def test_file(written, kind):
-    assert written[kind].read_text("utf-8") == (GOLDEN / NAMES[kind]).read_text("utf-8")
-
-
-def test_same_bytes_again(written, tmp_path):
-    again = write(tmp_path)
-    assert {k: p.read_bytes() for k, p in again.items()} == {k: p.read_bytes() for k, p in written.items()}
+    assert written[kind].read_text("utf-8") == (HERE / NAMES[kind]).read_text("utf-8")
 
 
 def test_the_trials_hold_what_they_promise():
-    frame = frame_of_numbers()
+    frame = stored("numbers_trials")
     assert set(frame["status"]) == {"done", "failed", "skipped", "missing", "running"}
     assert frame["stale"].astype(bool).any() and set(frame["teacher_digest"]) >= {"9c" * 32, "1f" * 32}
     assert frame.duplicated(["id", "variant"]).any() and frame.duplicated("id").sum() > 3
@@ -72,12 +45,12 @@ def test_the_trials_hold_what_they_promise():
 
 def standing() -> pd.DataFrame:
     """Results that count: done, not stale, each trial once a row."""
-    frame = frame_of_numbers().drop_duplicates(["id", "variant"])
+    frame = stored("numbers_trials").drop_duplicates(["id", "variant"])
     return frame[(frame["status"] == "done") & (frame["stale"] == "")]
 
 
 def test_intervals_are_scipys():
-    table = pd.read_csv(GOLDEN / "numbers.csv", keep_default_na=False, na_values=[""])
+    table = pd.read_csv(HERE / "numbers.csv", keep_default_na=False, na_values=[""])
     checked = 0
     for (task, teacher, row), group in standing().groupby(["task", "teacher", "variant"]):
         mine = table[(table["task"] == task) & (table["teacher"] == teacher) & (table["label"] == row)]
@@ -93,7 +66,7 @@ def test_intervals_are_scipys():
 
 def test_comparisons_are_scipys_and_statsmodels():
     multitest = pytest.importorskip("statsmodels.stats.multitest")
-    found = pd.read_csv(GOLDEN / "numbers_comparisons.csv")
+    found = pd.read_csv(HERE / "numbers_comparisons.csv")
     frame = standing()
     wide = frame[~frame["reference"] & ~frame["control"]].pivot_table(
         index=[*PLACE, "teacher_digest", "seed"], columns="variant", values="top1"
@@ -135,7 +108,7 @@ def test_ranks_are_scipys():
     free = frame[~frame["reference"] & ~frame["control"]]
     means = free.groupby([*PLACE, "variant"])["top1"].agg(["mean", "size"])
     whole = means[means["size"] == 3]["mean"].unstack("variant").dropna(axis=1)
-    got = ranking.ranks(main(frame_of_numbers()))
+    got = ranking.ranks(main(stored("numbers_trials")))
     assert set(got.names) == set(whole.columns) and len(got.cells) == len(whole) == 4
     want = scipy.stats.friedmanchisquare(*(whole[name] for name in whole))
     assert (got.statistic, got.p) == (pytest.approx(want.statistic), pytest.approx(want.pvalue))
@@ -150,8 +123,8 @@ def test_ranks_are_scipys():
 
 
 def test_verdicts_follow_from_the_trials_and_the_published_table():
-    found = pd.read_csv(GOLDEN / "numbers_verdicts.csv", keep_default_na=False, na_values=[""])
-    known = pd.read_csv(GOLDEN / "numbers_published.csv")
+    found = pd.read_csv(HERE / "numbers_verdicts.csv", keep_default_na=False, na_values=[""])
+    known = pd.read_csv(HERE / "numbers_published.csv")
     frame = standing()
     seen = set()
     for row in found.to_dict("records"):

@@ -11,9 +11,9 @@ import pytest
 
 from reports.figures.style import THEME
 from reports.page import page
-from reports.tables.model import DASH, Head, Table
-from tests.reports.chromium import launched, watched
-from tests.reports.test_reports import images, stored
+from reports.tables.model import DASH, Head, Line, Table
+from tests.reports.golden import images, stored
+from tests.reports.pages import launched, watched
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -29,9 +29,15 @@ def files(tmp_path_factory) -> dict[str, Path]:
     """The report of the stored trials, and a page with one table that is easily sorted by hand."""
     folder = tmp_path_factory.mktemp("page")
     report = page.write(
-        "digits", "Tuned <by hand>.", stored("trials"), stored("curves"), images, folder, ("html",)
+        "digits",
+        "Tuned <by hand>.",
+        stored("report_trials"),
+        stored("report_curves"),
+        images,
+        folder,
+        ("html",),
     )["html"]
-    heads = [Head("row"), Head("value", "a number"), Head("n"), Head("p")]
+    heads = [Head("row", words=True), Head("value", "a number"), Head("n"), Head("p")]
     rows = [
         ("b 10", "96.81 ± 1.96 (n=3)", "3", "not testable at n = 1"),
         ("a", DASH, "2 of 3 ran", "0.04"),
@@ -40,7 +46,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
         ("d", "+0.5", "1", "0.004"),
         ("e", "", "2", "0.5"),
     ]
-    tables = [Table("Hand made", "", heads, rows), Table("None", "", heads, [])]
+    tables = [Table("Hand made", [], heads, [Line(row) for row in rows]), Table("None", [], heads)]
     words = {"grids": [], "across": tables, "pictures": []}
     (folder / "small.html").write_text(page.render("index.html.j2", words), encoding="utf-8")
     return {"report": report, "small": folder / "small.html"}
@@ -143,7 +149,7 @@ class TestFilter:
 
 def shows_seeds(card: Any) -> None:
     """The card of the first cpsc row holds what the stored frame says of it."""
-    frame = stored("trials")
+    frame = stored("report_trials")
     rows = frame[(frame["task"] == "digits") & (frame["variant"] == "cpsc")]
     text = card.inner_text()
     assert len(rows) == 3

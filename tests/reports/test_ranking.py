@@ -9,12 +9,10 @@ import pytest
 import scipy.stats
 
 from reports.numbers import ranking
-from reports.numbers.rows import records
-from reports.numbers.table import front, main
+from reports.numbers.table import main, to_csv
 from reports.numbers.tests import cells_needed, critical_difference, effect, friedman, holm, signed_rank
-from reports.tables import across
-from reports.tables.text import to_markdown
-from tests.reports.test_reports import table_of, trials
+from reports.tables.ranking import layout, p_text
+from tests.build import frame_rows
 
 #: Demšar 2006, table 5 (a): q at 0.05 of Nemenyi's test, by number of rows
 Q = {2: 1.960, 3: 2.343, 4: 2.569, 5: 2.728, 6: 2.850, 7: 2.949, 8: 3.031, 9: 3.102, 10: 3.164}
@@ -131,16 +129,12 @@ class TestFriedman:
 
 def rows_over(cells: int, **top1: tuple[float, ...]) -> pd.DataFrame:
     """A frame of rows in cells task0, task1 ...; a seed's accuracy is moved by 10 a cell."""
-    made = [
-        trials(*(v + 10 * c for v in values), variant=label, task=f"task{c}", top1_oracle=99.0, flops=1e12)
-        for c in range(cells)
-        for label, values in top1.items()
-    ]
-    rows = [row | {"top1": row["top1"]} for group in made for row in group]
-    for row in rows:
-        c = int(str(row["task"])[-1])
-        row["top1"] = top1[str(row["variant"])][int(str(row["seed"]))] + 10 * c
-    return pd.DataFrame(rows)
+    made = []
+    for c in range(cells):
+        for label, values in top1.items():
+            more = {"variant": label, "task": f"task{c}", "top1_oracle": 99.0, "flops": 1e12}
+            made += frame_rows(*(v + 10 * c for v in values), **more)
+    return pd.DataFrame(made)
 
 
 def one(found: pd.DataFrame, row: str, base: str) -> pd.Series:
@@ -199,24 +193,26 @@ class TestComparisons:
         assert found["verdict"][0] == "ranks and mean disagree"
 
     def test_only_trials_of_one_teacher_and_data_file_are_a_pair(self):
-        rows = trials(90.0, 91.0, 92.0) + trials(80.0, 81.0, 82.0, variant="b")
+        rows = frame_rows(90.0, 91.0, 92.0) + frame_rows(80.0, 81.0, 82.0, variant="b")
         rows[3] |= {"teacher_digest": "bb", "stale": "teacher changed"}
         rows[4] |= {"data_digest": "other"}
         found = ranking.comparisons(pd.DataFrame(rows), [("cpsc", "b")])
         assert (found["pairs"][0], found["asked"][0]) == (1, 3) and found["difference"][0] == 10.0
 
     def test_failures_leave_no_pair(self):
-        found = ranking.comparisons(pd.DataFrame(trials(90.0, None) + trials(None, 80.0, variant="b")))
+        found = ranking.comparisons(
+            pd.DataFrame(frame_rows(90.0, None) + frame_rows(None, 80.0, variant="b"))
+        )
         assert found["verdict"][0] == "no pair" and math.isnan(found["p"][0])
 
     def test_nothing_ran_yet(self):
-        rows = trials(0.0, status="missing") + trials(0.0, variant="b", status="missing")
+        rows = frame_rows(0.0, status="missing") + frame_rows(0.0, variant="b", status="missing")
         found = ranking.comparisons(pd.DataFrame([{k: v for k, v in r.items() if k != "top1"} for r in rows]))
         assert list(found["verdict"]) == ["no pair"] and found["asked"][0] == 1
 
     def test_references_and_controls_are_compared_only_when_asked(self):
-        rows = trials(90.0, 91.0) + trials(99.0, 98.0, variant="kd", reference=True)
-        rows += trials(40.0, 41.0, variant="noise", control=True)
+        rows = frame_rows(90.0, 91.0) + frame_rows(99.0, 98.0, variant="kd", reference=True)
+        rows += frame_rows(40.0, 41.0, variant="noise", control=True)
         assert ranking.comparisons(pd.DataFrame(rows)).empty
         assert ranking.comparisons(pd.DataFrame(rows), [("cpsc", "noise")])["difference"][0] == 50.0
 
@@ -224,7 +220,7 @@ class TestComparisons:
         import io
 
         found = ranking.comparisons(rows_over(2, a=(50.0, 51.0, 52.0), b=(49.0, 49.5, 50.5)))
-        back = pd.read_csv(io.StringIO(ranking.to_csv(found)))
+        back = pd.read_csv(io.StringIO(to_csv(found)))
         assert list(back.columns) == list(found.columns) and back["p"][0] == 0.03125
 
 
@@ -289,9 +285,9 @@ class TestRanks:
         assert got.names == ("c", "b", "a") and got.left_out == {"d": "ranked in 2 of 3 cells"}
 
     def test_nothing_is_ranked(self):
-        got = ranking.ranks(table_of(trials(None, None)))
+        got = ranking.ranks(main(pd.DataFrame(frame_rows(None, None))))
         assert got.names == () and got.reason == "no row is ranked in every cell"
-        assert across.layout(got, ranking.comparisons(pd.DataFrame(trials(None)))) == []
+        assert layout(got, ranking.comparisons(pd.DataFrame(frame_rows(None)))) == []
 
     @pytest.mark.parametrize(
         ("means", "cd", "groups"),
@@ -309,8 +305,8 @@ class TestRanks:
 class TestSection:
     def test_what_is_not_testable_says_why(self):
         frame = rows_over(1, a=(50.0, 51.0, 52.0), b=(10.0, 11.0, 12.0))
-        (table,) = across.layout(ranking.ranks(main(frame)), ranking.comparisons(frame))
-        assert not table.rows and "Of 1 comparisons none has the pairs" in table.caption
+        (table,) = layout(ranking.ranks(main(frame)), ranking.comparisons(frame))
+        assert not table.lines and "Of 1 comparisons none has the pairs" in table.facts[0]
         assert table.notes == [
             "a against b: not testable at n = 3 (smallest p possible: 0.25).",
             "At least 6 pairs that differ are needed for p = 0.05.",
@@ -318,59 +314,22 @@ class TestSection:
 
     def test_rows_come_by_p(self):
         frame = rows_over(3, a=(50.0, 51.0, 52.0), b=(49.0, 49.5, 50.5), c=(50.1, 50.9, 52.3))
-        ranks, tests = across.layout(ranking.ranks(main(frame)), ranking.comparisons(frame))
+        ranks, tests = layout(ranking.ranks(main(frame)), ranking.comparisons(frame))
         assert ranks.title == "Mean ranks over 3 cells"
-        assert [row[:2] for row in tests.rows][-1] == ("a", "c") and tests.rows[0][-1] in ("higher", "lower")
+        assert [line.cells[:2] for line in tests.lines][-1] == ("a", "c") and tests.lines[0].cells[-1] in (
+            "higher",
+            "lower",
+        )
 
     def test_many_comparisons_show_those_that_stand(self):
         made = {f"m{i}": (50.0 + (i == 9) * 20, 51.0 + (i == 9) * 20, 52.0 + i * 1e-3) for i in range(10)}
         frame = rows_over(4, **made)
-        (_, tests) = across.layout(ranking.ranks(main(frame)), ranking.comparisons(frame))
-        assert all(row[-1] in ("higher", "lower") for row in tests.rows) and len(tests.rows) < 45
+        (_, tests) = layout(ranking.ranks(main(frame)), ranking.comparisons(frame))
+        assert all(line.cells[-1] in ("higher", "lower") for line in tests.lines) and len(tests.lines) < 45
 
     @pytest.mark.parametrize(
         ("p", "text"),
         [(0.5, "0.50"), (0.0312, "0.031"), (0.01, "0.010"), (0.00001, "< 0.0001"), (math.nan, "–")],  # noqa: RUF001
     )
     def test_p(self, p, text):
-        assert across.p_text(p) == text
-
-
-class TestPareto:
-    def rows(self, *given: tuple[str, float, float], **more: object) -> pd.DataFrame:
-        groups = [trials(top1, top1, variant=label, flops=cost, **more) for label, cost, top1 in given]
-        return table_of(*groups)
-
-    def optimal(self, table: pd.DataFrame) -> set[str]:
-        return {row["label"] for row in records(table) if row["pareto"]}
-
-    def test_by_hand(self):
-        table = self.rows(("cheap", 1.0, 50.0), ("good", 5.0, 90.0), ("dear", 9.0, 90.0), ("bad", 5.0, 60.0))
-        assert self.optimal(table) == {"cheap", "good"}
-
-    def test_equals_are_optimal_together(self):
-        assert self.optimal(self.rows(("a", 1.0, 50.0), ("b", 1.0, 50.0))) == {"a", "b"}
-
-    def test_a_cheap_control_that_is_as_good_beats_a_method(self):
-        control = trials(50.0, 50.0, variant="noise", flops=1.0, control=True)
-        table = table_of(control, trials(50.0, 50.0, flops=2.0), trials(60.0, 60.0, variant="b", flops=3.0))
-        assert self.optimal(table) == {"noise", "b"}
-
-    def test_who_takes_no_part(self):
-        kd = trials(99.0, 99.0, variant="kd", flops=0.1, reference=True)
-        stale = trials(98.0, 98.0, variant="old", flops=0.1, stale="torch was 1")
-        half = trials(97.0, None, variant="half", flops=0.1)
-        table = table_of(
-            kd, stale, half, trials(50.0, 50.0, flops=2.0), trials(60.0, 60.0, variant="b", flops=3.0)
-        )
-        assert self.optimal(table) == {"cpsc", "b"}
-
-    def test_each_teacher_file_has_its_own_front(self):
-        other = trials(99.0, 99.0, variant="x", flops=0.1, teacher_digest="bb", teacher_seed=1)
-        table = table_of(other, trials(50.0, 50.0, flops=2.0), trials(60.0, 60.0, variant="b", flops=3.0))
-        assert self.optimal(table) == {"cpsc", "b"}  # a row alone in its cell has nothing to beat
-
-    def test_the_mark_stands_in_the_table(self):
-        text = to_markdown(self.rows(("cheap", 1.0, 50.0), ("good", 5.0, 90.0)))
-        assert text.count("*Pareto-optimal*") == 2
-        assert front(self.rows(("a", math.nan, 50.0), ("b", 1.0, 60.0))) == [False, False]
+        assert p_text(p) == text

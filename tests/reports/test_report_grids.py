@@ -15,8 +15,7 @@ import pytest
 from harness.cli import main
 from harness.grids import expand, load
 from tests.build import populate
-from tests.reports.chromium import launched, watched
-from tests.reports.test_reports import Page
+from tests.reports.pages import Page, launched, watched
 
 GRID = """
 from harness.config import Budget, Grid

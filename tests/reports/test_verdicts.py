@@ -14,9 +14,10 @@ import scipy.stats
 from reports.numbers import published, verdicts
 from reports.numbers.published import Published
 from reports.numbers.rows import records
-from reports.numbers.table import main
-from reports.tables import beside, model
-from tests.reports.test_reports import trials
+from reports.numbers.table import main, to_csv
+from reports.tables.model import Table, to_markdown, to_text
+from reports.tables.verdicts import layout
+from tests.build import frame_rows
 
 PLACE = {"task": "cifar10", "teacher": "resnet34", "student": "resnet18"}
 CMI = Published(
@@ -31,16 +32,16 @@ def ours(*top1: float | None, **more: object) -> list[dict[str, object]]:
         "variant": "cmi", "method": "cmi", "student_updates": 80_000.0, "flops": 1e15, "teacher_top1": 95.0,
         "top1_oracle": 95.5, "settings": '{"batch": 128, "cr": 0.8}', "authors_batch": 128.0,
     }  # fmt: skip
-    return trials(*top1, **(row | PLACE | more))
+    return frame_rows(*top1, **(row | PLACE | more))
 
 
 def judged(rows: list[dict[str, object]], *known: Published) -> pd.DataFrame:
     return verdicts.against(main(pd.DataFrame(rows)), known or (CMI,))
 
 
-def laid(rows: list[dict[str, object]], *known: Published) -> list[model.Table]:
+def laid(rows: list[dict[str, object]], *known: Published) -> list[Table]:
     table = main(pd.DataFrame(rows))
-    return beside.layout(verdicts.against(table, known or (CMI,)), table)
+    return layout(verdicts.against(table, known or (CMI,)), table, ())
 
 
 def only(found: pd.DataFrame) -> dict[str, object]:
@@ -165,12 +166,12 @@ class TestMatching:
         assert judged(ours(93.0, 94.0, method="mine", variant="mine")).empty
         nothing = "Nothing is published with the task, pair and settings of"
         (table,) = laid(ours(93.0, 94.0, task="digits") + ours(93.0, variant="b", task="digits"))
-        assert table.caption.startswith(f"{nothing} any row: no gap") and not table.rows + table.notes
+        assert table.facts[0].startswith(f"{nothing} any row: no gap") and not table.notes
         (table,) = laid(ours(93.0, 94.0) + ours(93.0, method="mine", variant="mine"))
-        assert len(table.rows) == 1 and table.notes[1:] == [
+        assert len(table.lines) == 1 and table.notes[1:] == [
             f"{nothing} mine (cifar10: resnet34 → resnet18): no verdict."
         ]
-        assert beside.layout(*[pd.DataFrame()] * 2) == []
+        assert layout(*[pd.DataFrame()] * 2, ()) == []
 
     def test_conflicts_are_told_and_other_settings_are_none(self):
         known = [
@@ -204,7 +205,7 @@ class TestTheTableAsItIs:
         row = only(found)
         assert row["published"] == 74.35 and row["verdict"] == "" and math.isnan(row["gap"])
         (table,) = laid(self.rows("cifar100"), *published.load())
-        assert not table.rows and "a footnote, no gap: the source does not state the pair" in table.notes[0]
+        assert not table.lines and "a footnote, no gap: the source does not state the pair" in table.notes[0]
         assert "73.92 (previous best, in the same source, line " in table.notes[0]
 
     def test_cpsc_on_cifar10_has_a_gap_and_no_verdict(self):
@@ -215,7 +216,7 @@ class TestTheTableAsItIs:
         )
         assert "the pair is inferred" in str(row["why"])
         (table,) = laid(self.rows("cifar10"), *published.load())
-        assert table.rows[0][-1].startswith("none: ")
+        assert table.lines[0].cells[-1].startswith("none: ")
 
     def test_a_reduced_budget_has_neither(self):
         row = only(judged(self.rows("cifar10", student_updates=1_500.0), *published.load()))
@@ -249,40 +250,42 @@ class TestTheTableAsItIs:
                 assert float(there["value"]) == float(value) and there["task"] == row["task"]
                 assert rest.startswith(("previous best", there["source"])), other
         # and on paper: each number of the table has its note with line and source
-        (table,) = beside.layout(found, main(pd.DataFrame(rows)))
+        (table,) = layout(found, main(pd.DataFrame(rows)), ())
         notes = " ".join(table.notes)
         for row in records(found):
             assert f"{row['published']:g}, {row['source']}, line {row['line']} of published.csv" in notes
         column = [head.text for head in table.heads].index("published (%)")
-        assert {line[column] for line in table.rows} <= {f"{row['published']:.2f}" for row in records(found)}
-        assert len(table.rows) == found["gap"].notna().sum()
+        assert {line.cells[column] for line in table.lines} <= {
+            f"{row['published']:.2f}" for row in records(found)
+        }
+        assert len(table.lines) == found["gap"].notna().sum()
 
 
 class TestSection:
     def test_a_table_and_where_each_number_is_from(self):
         known = [replace(CMI, selection="best", note="three seeds"), replace(CMI, value=91.0, source="b")]
         (table,) = laid(ours(93.0, 94.0, 95.0), *known)
-        assert table.rows == [
+        assert [line.cells for line in table.lines] == [
             ("cmi", "94.84", "94.00 ± 2.48", "3", "-0.84", "-0.70", "-0.15", "2.61", "reproduced")
         ]
         assert table.notes == [
             "cmi: 94.84, a table, line 7 of published.csv; its teacher 95.7; picked as the best on the test "
             "set (ours, so picked: +0.66); three seeds; also published: 91 (b, line 7)"
         ]
-        assert "| cmi | 94.84 | 94.00 ± 2.48 |" in model.to_markdown([table])
+        assert "| cmi | 94.84 | 94.00 ± 2.48 |" in to_markdown([table])
 
     def test_one_note_for_rows_of_one_number(self):
         rows = ours(93.0, 94.0, student_updates=10.0) + ours(93.5, 94.0, variant="b", student_updates=10.0)
         (table,) = laid(rows)
-        assert not table.rows and len(table.notes) == 1 and table.notes[0].startswith("cmi, b: 94.84")
-        text = model.to_text([table])
+        assert not table.lines and len(table.notes) == 1 and table.notes[0].startswith("cmi, b: 94.84")
+        text = to_text([table])
         assert "cmi, b: 94.84" in text and "published (%)" not in text
 
     def test_cells_say_where(self):
         rows = ours(93.0, 94.0) + ours(93.0, 94.0, task="cifar100")
         (table,) = laid(rows, CMI, replace(CMI, task="cifar100"))
         assert table.heads[0].text == "where"
-        assert [row[0] for row in table.rows] == [
+        assert [line.cells[0] for line in table.lines] == [
             "cifar10: resnet34 → resnet18",
             "cifar100: resnet34 → resnet18",
         ]
@@ -299,7 +302,7 @@ class TestGains:
     def notes(self, *settings: str) -> list[str]:
         rows = [row for i, s in enumerate(settings) for row in ours(93.0, 94.0, settings=s, variant=f"v{i}")]
         table = main(pd.DataFrame(rows))
-        return beside.layout(verdicts.against(table, (self.GAIN,)), table, (self.GAIN,))[0].notes
+        return layout(verdicts.against(table, (self.GAIN,)), table, (self.GAIN,))[0].notes
 
     def test_two_values_of_the_setting(self):
         (note,) = self.notes('{"cr": 0.8}', '{"cr": 0.0}')
@@ -314,7 +317,7 @@ def test_csv_reads_back():
     import io
 
     found = judged(ours(93.0, 94.0, 95.0))
-    back = pd.read_csv(io.StringIO(verdicts.to_csv(found)))
+    back = pd.read_csv(io.StringIO(to_csv(found)))
     assert list(back.columns) == list(found.columns)
     half = scipy.stats.t.ppf(0.975, 2) * np.std([93.0, 94.0, 95.0], ddof=1) / math.sqrt(3)
     assert back["half"][0] == pytest.approx(half) and back["verdict"][0] == "reproduced"

@@ -1,0 +1,51 @@
+"""Stored trials and the report they give: the layout word for word, the numbers as CSV."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reports.numbers import published
+from reports.numbers.findings import work_out
+from reports.page import page
+from reports.tables import sections
+
+HERE = Path(__file__).parent
+#: kind of file -> its golden one
+NAMES = {
+    "md": "numbers.md", "csv": "numbers.csv", "tex": "numbers.tex", "verdicts": "numbers_verdicts.csv",
+    "comparisons": "numbers_comparisons.csv", "txt": "numbers.txt",
+}  # fmt: skip
+KNOWN = published.load(HERE / "numbers_published.csv")
+_POINT = ("id", "variant", "seed", "point", "round", "student_updates", "flops", "seconds", "top1")
+#: curves of nobody
+CURVES = pd.DataFrame({name: pd.Series(dtype=float) for name in _POINT})
+
+
+def stored(name: str) -> pd.DataFrame:
+    """``report_trials``, ``report_curves`` (of the same trials) or ``numbers_trials``."""
+    lines = (HERE / f"{name}.jsonl").read_text("utf-8").splitlines()
+    return pd.DataFrame([json.loads(line) for line in lines])
+
+
+def images(id: str) -> dict[str, np.ndarray]:
+    """18 pictures whose grey is ten times their class; class 3 never appears; nobody asked for labels."""
+    t = np.array([k for k in range(10) if k != 3] * 2)
+    return {
+        "images": np.broadcast_to((10 * t).astype(np.uint8)[:, None, None, None], (18, 1, 8, 8)),
+        "y": np.full(18, -1),
+        "t": t,
+    }
+
+
+def write(out: Path) -> dict[str, Path]:
+    """The report of ``numbers_trials`` in every format, and what a terminal shows of it."""
+    frame, formats = stored("numbers_trials"), ("md", "csv", "tex")
+    files = page.write(
+        "Nümbers", "A note & <more>.", frame, CURVES, lambda id: None, out, formats, known=KNOWN
+    )
+    (out / "report.txt").write_text(sections.text(work_out(frame, CURVES, KNOWN)), encoding="utf-8")
+    return files | {"txt": out / "report.txt"}
