@@ -202,6 +202,11 @@ def parsed(data: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number (a bool is none)."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def read_rows(data: bytes) -> list[dict[str, Any]]:
     """Every whole row of a ``jsonl`` file; what follows a torn line was never promised."""
     lines = data.split(b"\n")[:-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -57,8 +59,6 @@ def search(
     choice. Writes OUT/search/<method>-<task>-<pair>-<key>/: search.json, and chosen.py, a grid of the
     choice beside what was before.
     """
-    from harness.grids.search import run_search
-
     goal = _goal(start, over, by, sampler, draw, seed, eta)
     found, interrupted = run_search(
         goal,
@@ -144,3 +144,62 @@ def _tell_search(found: Search, as_json: bool) -> None:
         how = "the settings it began with" if not best.number else f"trial {best.number}"
         print(f"chosen: {how}; to paste into a grid:\n\n{chosen.block(goal, tries, best)}\n")
         print(f"dfkd run {found.folder / 'chosen.py'}   # beside what was before: other seeds, test images")
+
+
+def run_search(
+    goal: Goal,
+    out: Path,
+    trials: int = TRIALS,
+    *,
+    workers: int | None = None,
+    gpus_per_trial: float = 0.0,
+    address: str | None = None,
+    data_root: Path | None = None,
+    teachers_dir: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+    **by: Any,
+) -> tuple[Search, bool]:
+    """Run what is missing of a search; its teacher first.
+
+    Args:
+        goal: what is asked for.
+        out: the store.
+        trials: how many in all, those that ran before among them.
+        workers: as `harness.schedule.run.run_trials` takes it; so are the next four.
+        gpus_per_trial: a share of a GPU, or a whole number.
+        address: of a running Ray cluster.
+        data_root: where data sets lie.
+        teachers_dir: default ``<out>/teachers``.
+        tell: hears a line whenever a trial ends.
+        by: ``run_trial``, ``have_teacher``: ``module:function`` instead of those of `Errand`.
+
+    Returns:
+        The search as it stands, and whether Ctrl-C or SIGTERM ended it early.
+
+    Raises:
+        DfkdError: for what can never work, before anything starts; for a teacher that cannot be had.
+    """
+    from harness.errors import DfkdError
+    from harness.grids.search import Search
+    from harness.schedule import preflight
+    from harness.schedule.attempt import Errand
+    from harness.schedule.run import run
+
+    preflight.arguments(workers, gpus_per_trial, address, ())
+    if trials < 1:
+        raise DfkdError(f"--trials {trials}: give 1 or more")
+    teachers_dir = teachers_dir or Path(out) / "teachers"
+    search = Search(goal, out, trials, tell)
+    with search.held():
+        search.check_origin(teachers_dir)
+        errand = Errand(
+            out=search.folder,
+            teachers_dir=teachers_dir,
+            data_root=data_root,
+            gpus=gpus_per_trial,
+            on="val",
+            **by,
+        )
+        interrupted = run(search, errand, workers, address)
+        search.save()
+    return search, interrupted

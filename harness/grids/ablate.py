@@ -85,14 +85,13 @@ def ablation(
                 f"`dfkd search {start.method} --over {name}` tunes a number"
             )
     told = f"ablation {start!r} over {list(over)} keep {list(keep)} only {only}"
-    # remembered as a whole: to find out takes torch and some seconds
-    known = remember.by_code(told, lambda: _found(plan, over, keep, only))
+    known = remember.by_code(told, lambda: _found(plan, over, keep, only))  # that takes torch, and seconds
     rows = [Row(**row) for row in known["rows"]]
     return Ablation(_grid(start, rows), rows, known["left_out"])
 
 
 def _found(plan: _Plan, over: Sequence[str], keep: Sequence[str], only: Part | None) -> dict[str, Any]:
-    fields, method = plan.fields, plan.start.method
+    fields = plan.fields
     plan.full()
     wanted = [name for name in fields if not over or name in over]
     if only != "structure":
@@ -101,7 +100,7 @@ def _found(plan: _Plan, over: Sequence[str], keep: Sequence[str], only: Part | N
         _structure(plan, [name for name in wanted if not fields[name][1].term])
     if len(plan.rows) == 1:
         reasons = "; ".join(f"{label}: {why}" for label, why in plan.left_out.items())
-        raise DfkdError(f"{method} has nothing to ablate: {reasons or 'no weight and no choice'}")
+        raise DfkdError(f"{plan.start.method} has nothing to ablate: {reasons or 'no weight and no choice'}")
     return {"rows": [asdict(row) for row in plan.rows], "left_out": plan.left_out}
 
 
@@ -293,10 +292,10 @@ def _grid(start: Start, rows: Sequence[Row]) -> Grid:
         "budgets": {k: v for k, v in grid.budgets.items() if k == anchor},
         "equal_cost": anchor,
     }
-    kept = {"*", start.method} | {method for method, _ in grid.unlisted.values()}
-    on = {}
-    for place, part in grid.on.items():
-        part = part.model_copy(update={"settings": {k: v for k, v in part.settings.items() if k in kept}})
-        if part.settings or part.budget or part.note:
-            on[place] = part
+    kept = {"*", start.method, *(method for method, _ in grid.unlisted.values())}
+    parts = {
+        place: part.model_copy(update={"settings": {k: v for k, v in part.settings.items() if k in kept}})
+        for place, part in grid.on.items()
+    }
+    on = {place: part for place, part in parts.items() if part.settings or part.budget or part.note}
     return Grid(**(dict(grid) | changes | {"on": on}))

@@ -22,7 +22,7 @@ from harness.config import Budget, Trial, digest
 from harness.errors import DfkdError, Skipped
 from harness.grids.bench import Cost
 from harness.store import cards
-from harness.store.directory import Store
+from harness.store.directory import Store, TrialDir
 from harness.trials.provenance import machine
 
 #: where a trial stands, in the order of the table

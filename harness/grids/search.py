@@ -22,10 +22,9 @@ from harness.errors import DfkdError
 from harness.grids import chosen, draws
 from harness.grids.goal import Goal, Tried
 from harness.schedule import preflight
-from harness.schedule.attempt import Errand, in_a_line
+from harness.schedule.attempt import in_a_line
 from harness.schedule.progress import duration
-from harness.schedule.run import run
-from harness.schedule.rungs import TRIALS, Rungs, score
+from harness.schedule.rungs import Rungs, score
 from harness.schedule.work import Work
 from harness.store.directory import Busy
 from harness.store.stale import Staleness
@@ -213,59 +212,3 @@ class Search(Work):
         tries = self.tries()
         if self.complete() and (best := self.goal.best(tries)):
             files.put(self.folder / "chosen.py", chosen.source(self.goal, tries, best), anew=True)
-
-
-def run_search(
-    goal: Goal,
-    out: Path,
-    trials: int = TRIALS,
-    *,
-    workers: int | None = None,
-    gpus_per_trial: float = 0.0,
-    address: str | None = None,
-    data_root: Path | None = None,
-    teachers_dir: Path | None = None,
-    tell: Callable[[str], None] | None = None,
-    run_trial: str = Errand.run_trial,
-    have_teacher: str = Errand.have_teacher,
-) -> tuple[Search, bool]:
-    """Run what is missing of a search; its teacher first.
-
-    Args:
-        goal: what is asked for.
-        out: the store.
-        trials: how many in all, those that ran before among them.
-        workers: as `harness.schedule.run.run_trials` takes it; so are the next four.
-        gpus_per_trial: a share of a GPU, or a whole number.
-        address: of a running Ray cluster.
-        data_root: where data sets lie.
-        teachers_dir: default ``<out>/teachers``.
-        tell: hears a line whenever a trial ends.
-        run_trial: ``module:function`` that runs a trial, on the validation images.
-        have_teacher: ``module:function`` that finds or trains a teacher.
-
-    Returns:
-        The search as it stands, and whether Ctrl-C or SIGTERM ended it early.
-
-    Raises:
-        DfkdError: for what can never work, before anything starts; for a teacher that cannot be had.
-    """
-    preflight.arguments(workers, gpus_per_trial, address, ())
-    if trials < 1:
-        raise DfkdError(f"--trials {trials}: give 1 or more")
-    teachers_dir = teachers_dir or Path(out) / "teachers"
-    search = Search(goal, out, trials, tell)
-    with search.held():
-        search.check_origin(teachers_dir)
-        errand = Errand(
-            out=search.folder,
-            teachers_dir=teachers_dir,
-            data_root=data_root,
-            gpus=gpus_per_trial,
-            on="val",
-            run_trial=run_trial,
-            have_teacher=have_teacher,
-        )
-        interrupted = run(search, errand, workers, address)
-        search.save()
-    return search, interrupted

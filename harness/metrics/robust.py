@@ -10,7 +10,7 @@ import numpy as np
 from harness.errors import DfkdError, Unavailable
 from harness.metrics import corrupt
 from harness.metrics.base import Column, Evidence, Metric
-from harness.tasks import catalog, folders
+from harness.tasks import catalog, decode, folders
 from harness.tasks.images import data_root, load
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _in_folders(place: Path, task: Task) -> Labelled:
     if found.keys() != set(task.classes):
         wrong = sorted(found.keys() ^ set(task.classes))
         raise DfkdError(f"{place}/test: class folders are not those of {task.name}: {', '.join(wrong[:5])}")
-    images, labels = folders.read(found, task.side)
+    images, labels = decode.read(found, task.side)
     return fitted(images, task), np.array([task.classes.index(c) for c in found])[labels]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness import files
 from harness.config import Trial
 from harness.errors import DfkdError
 from harness.store.directory import Store
@@ -90,7 +91,7 @@ def curves(trials: Sequence[Trial], store: Store) -> pd.DataFrame:
         names = {k for row in rows for k in row} - {"point"}
         numbers.append(
             {
-                k: array("d", [float(row[k]) if is_number(row.get(k)) else math.nan for row in rows])
+                k: array("d", [float(row[k]) if files.is_number(row.get(k)) else math.nan for row in rows])
                 for k in names
             }
         )
@@ -170,7 +171,7 @@ def _kinds(metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {k: float(v) for k, v in values.items() if is_number(v)}
+    return {k: float(v) for k, v in values.items() if files.is_number(v)}
 
 
 @cache
@@ -209,14 +210,9 @@ def _marked(method: str, flag: str) -> bool:
     return bool(cls and getattr(cls, flag))
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value of a result or a curve is a number (a bool is none)."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def tops(curve: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Accuracy over training: last tenth of the points, mean, sample deviation, best on test."""
-    top1 = [float(row["top1"]) for row in curve if is_number(row.get("top1"))]
+    top1 = [float(row["top1"]) for row in curve if files.is_number(row.get("top1"))]
     if not top1:
         return {}
     mean = math.fsum(top1) / len(top1)

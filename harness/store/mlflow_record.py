@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config import Trial
+from harness.files import is_number
 from harness.store.directory import TrialDir
-from harness.store.frame import is_number, tops
+from harness.store.frame import tops
 
 #: section of result.json -> prefix of its metrics and tags; ``training``, which it has not, is `tops`
 SECTIONS = {

@@ -12,14 +12,10 @@ from urllib.parse import parse_qs
 from harness import files
 from harness.config import Task
 from harness.errors import DfkdError
-from harness.tasks import cache
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL import Image
 
-    from harness.tasks.cache import Arrays
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
 _KINDS = ", ".join(sorted(_SUFFIXES))
@@ -101,7 +97,12 @@ def paired(train: Listing, test: Listing, root: Path) -> None:
         raise DfkdError(f"{root} has {len(train)} class folders{only}; two or more are needed")
 
 
-def _user(name: str) -> tuple[Task, Listing, Listing]:
+def user_folder(name: str) -> tuple[Task, Listing, Listing]:
+    """A user's folder: its task, and the listings of its training and test images.
+
+    Raises:
+        DfkdError: for an unusable folder.
+    """
     root, side = parse(name)
     train, test = listing(root, "train"), listing(root, "test")
     paired(train, test, root)
@@ -121,44 +122,16 @@ def describe_folder(name: str) -> Task:
     Raises:
         DfkdError: for an unusable folder.
     """
-    return _user(name)[0]
-
-
-def load_folder(name: str) -> tuple[Task, Arrays, list[Path]]:
-    """A folder's task, its arrays (train images and labels, test images and labels) and its files.
-
-    Raises:
-        DfkdError: for an unusable folder or image.
-    """
-    task, train, test = _user(name)
-    return task, *read_both(train, test, task.side)
-
-
-def read_both(train: Listing, test: Listing, side: int) -> tuple[Arrays, list[Path]]:
-    """Both splits as `read` gives them, and their files."""
-    found = [f for part in (train, test) for group in part.values() for f in group]
-    return (*read(train, side), *read(test, side)), found
-
-
-def read(found: Listing, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Decode, turn as EXIF says, resize the shorter side (bilinear, antialiased) and crop the centre.
-
-    Returns:
-        Pixels (N, 3, side, side) uint8, memory-mapped when they are many (`cache.keep`), and labels (N,).
-
-    Raises:
-        DfkdError: naming the file that cannot be decoded.
-    """
-    import numpy as np
-
-    images = [f for group in found.values() for f in group]
-    labels = np.repeat(np.arange(len(found), dtype=np.int64), [len(group) for group in found.values()])
-    shape = (len(images), 3, side, side)
-    return cache.keep(f"decoded 1\n{cache.stamp(images)}", shape, (_decode(f, side) for f in images)), labels
+    return user_folder(name)[0]
 
 
 @contextmanager
-def _reading(file: Path) -> Iterator[Image.Image]:
+def reading(file: Path) -> Iterator[Image.Image]:
+    """An image file, open.
+
+    Raises:
+        DfkdError: naming a file that cannot be read.
+    """
     from PIL import Image
 
     try:
@@ -169,18 +142,5 @@ def _reading(file: Path) -> Iterator[Image.Image]:
 
 
 def _shorter(file: Path) -> int:
-    with _reading(file) as image:
+    with reading(file) as image:
         return min(image.size)
-
-
-def _decode(file: Path, side: int) -> NDArray[np.uint8]:
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    with _reading(file) as image:
-        if image.mode.startswith(("I", "F")):  # Pillow would clip every bright pixel to white
-            raise DfkdError(f"{file} has more than 8 bits a channel (mode {image.mode}): convert it first")
-        rgb = ImageOps.exif_transpose(image).convert("RGB")
-    # `fit` resizes and crops the largest centred square in one resampling.
-    fitted = rgb if rgb.size == (side, side) else ImageOps.fit(rgb, (side, side), Image.Resampling.BILINEAR)
-    return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)

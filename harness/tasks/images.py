@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DfkdError
-from harness.tasks import cache, folders
+from harness.tasks import cache, decode
 from harness.tasks.catalog import FOLDER, built_in
 from harness.tasks.sources import stratified
 
@@ -80,7 +80,7 @@ def load(name: str, root: Path | None = None, download: bool = False) -> TaskDat
     import numpy as np
 
     if name.startswith(FOLDER):
-        task, arrays, files = folders.load_folder(name)
+        task, arrays, files = decode.load_folder(name)
     else:
         row = built_in(name)
         module, _, opener = row.opener.partition(":")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from harness import files
 from harness.errors import DfkdError
-from harness.tasks.folders import Listing, listing, paired, read_both
+from harness.tasks.decode import read_both
+from harness.tasks.folders import Listing, listing, paired
 
 if TYPE_CHECKING:
     from harness.config import Task
@@ -26,7 +27,7 @@ def tiny_imagenet(task: Task, root: Path, home: str, download: bool) -> tuple[Ar
     folder that somebody unpacked, with ``val`` regrouped or not, is read as it is.
 
     Returns:
-        Arrays and files as `harness.tasks.folders.load_folder`.
+        Arrays and files as `harness.tasks.decode.load_folder`.
 
     Raises:
         DfkdError: when it is missing, another archive or not what it should be.

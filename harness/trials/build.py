@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,22 +19,7 @@ from harness.store import cards
 from harness.store.cards import Card
 from harness.tasks.images import Loader, TaskData, load
 from harness.trials import diagnose, teachers
-
-
-@dataclass
-class Job:
-    """A trial's live objects."""
-
-    trial: Trial
-    method: Method
-    data: TaskData
-    card: Card
-    cautions: list[str]  # of `harness.trials.diagnose.before`
-
-    @property
-    def problem(self) -> Problem:
-        """What the method was given."""
-        return self.method.problem
+from harness.trials.examine import Job
 
 
 def build(

@@ -14,8 +14,8 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DfkdError
+from harness.files import is_number
 from harness.settings import settings_of
-from harness.store.frame import is_number
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.compute import Compute
-from harness.config import seed_for
+from harness.config import Trial, seed_for
 from harness.errors import DfkdError, Diverged
-from harness.interface import Method
+from harness.interface import Method, Problem
 from harness.metrics.accuracy import percent
 from harness.metrics.base import STORED, Evidence
 from harness.network import Out
+from harness.store.cards import Card
 from harness.tasks.cache import cache_dir
 from harness.tasks.images import Split, TaskData
 
@@ -84,6 +85,22 @@ class Answers:
 
 
 answers = Answers()
+
+
+@dataclass
+class Job:
+    """A trial's live objects."""
+
+    trial: Trial
+    method: Method
+    data: TaskData
+    card: Card
+    cautions: list[str]  # of `harness.trials.diagnose.before`
+
+    @property
+    def problem(self) -> Problem:
+        """What the method was given."""
+        return self.method.problem
 
 
 @dataclass

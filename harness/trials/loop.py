@@ -15,9 +15,8 @@ from harness import files
 from harness.errors import DfkdError, Diverged, Interrupted
 from harness.interface import Terms
 from harness.store.directory import TrialDir
-from harness.trials.build import Job
 from harness.trials.checkpoint import pools_of, restore, state_of
-from harness.trials.examine import Examiner
+from harness.trials.examine import Examiner, Job
 
 OnPoint = Callable[[dict[str, Any]], None]
 

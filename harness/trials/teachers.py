@@ -10,20 +10,20 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from harness import files
 from harness.compute import own_globals
 from harness.config import Recipe, Task, Trial, seed_for
-from harness.errors import DfkdError
+from harness.errors import DfkdError, DiskError
 from harness.nets.base import Net, reset_normaliser
 from harness.nets.catalog import build, nets
 from harness.store.cards import Card, check_digest, every, file_digest, made, path_for, path_of, read_card
@@ -146,16 +146,11 @@ def train(
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Inside, no other process makes this teacher."""
-    lock = FileLock(path.with_suffix(".lock"), thread_local=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise DfkdError(f"teachers' folder {path.parent} cannot be written: {error.strerror}") from None
-    try:
+    with ExitStack() as stack:
+        with files.saying(f"teachers' folder {path.parent} cannot be written"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.locked(path.with_suffix(".lock")))
         yield
-    finally:
-        lock.release()
 
 
 def fit(
@@ -293,16 +288,13 @@ def verify(dir: Path, card: Card, found: TaskData, device: str = "cpu") -> float
             f"teacher {path} gets {top1:.2f} % on {card.task}, its card says {card.top1:.2f} %: "
             "another normaliser, or a card that was changed"
         )
-    new = book.with_name(f".verified.{os.getpid()}.tmp")
-    with suppress(OSError):  # a note only saves time
-        new.write_text(json.dumps(_read_book(book) | {key: top1}))
-        new.replace(book)
+    with suppress(DiskError):  # a note only saves time
+        files.write(book, json.dumps(_read_book(book) | {key: top1}))
     return top1
 
 
 def _read_book(book: Path) -> dict[str, float]:
-    try:
-        found = json.loads(book.read_text())
-    except (OSError, ValueError):
-        return {}
-    return {k: v for k, v in found.items() if isinstance(v, float)} if isinstance(found, dict) else {}
+    found: dict[str, Any] = {}
+    with suppress(DiskError):
+        found = files.read_json(book) or {}
+    return {k: v for k, v in found.items() if isinstance(v, float)}

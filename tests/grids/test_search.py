@@ -19,13 +19,14 @@ from scipy import stats
 from benchmarks.shared.tuned import DIGITS
 from harness import registry
 from harness.cli import main
+from harness.cli.search import run_search
 from harness.config import Budget, Recipe, Trial
 from harness.errors import DfkdError
 from harness.grids import chosen, draws, expand
 from harness.grids import load as grids_load
 from harness.grids.draws import Axis
 from harness.grids.goal import Goal, Tried
-from harness.grids.search import Search, run_search
+from harness.grids.search import Search
 from harness.metrics.accuracy import val
 from harness.metrics.base import Evidence
 from harness.schedule.rungs import Climb, Rungs, points_for

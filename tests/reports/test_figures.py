@@ -584,8 +584,8 @@ def test_a_place_without_variation_has_no_study():
 
 class TestPictures:
     def test_the_mosaic_holds_the_pixels_in_place(self):
-        tiles = tiles(images(""), list(range(10)), 2)
-        canvas = _mosaic(Strip("x", "", tiles), 2)
+        shown = tiles(images(""), list(range(10)), 2)
+        canvas = _mosaic(Strip("x", "", shown), 2)
         height, width = canvas.shape[0] // 2, canvas.shape[1] // 10
         for row in range(2):
             for k in range(10):
