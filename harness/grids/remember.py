@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -18,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from harness.files import whole
 from harness.registry import GROUP
 from harness.tasks.cache import cache_dir
 
@@ -55,9 +55,8 @@ def by_code(question: str, answer: Callable[[], Any]) -> Any:
             gc.enable()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        new.write_text(json.dumps({"code": _code(), "answer": found}))
-        new.replace(path)
+        with whole(path) as new:
+            new.write_text(json.dumps({"code": _code(), "answer": found}))
         for old in sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime)[:-_MOST]:
             old.unlink(missing_ok=True)
     return found

@@ -1,4 +1,4 @@
-"""Names of the signatures that warnings begin with, and how a reader sees them."""
+"""Names of the signatures that warnings begin with, and how a reader sees them: alike ones once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from harness.config import Trial
 
+K = TypeVar("K")
 
 #: name -> what it means
 SIGNATURES = {
@@ -19,10 +20,10 @@ SIGNATURES = {
     "divergence": "a loss grew out of all proportion, or the student unlearnt what it knew",
     "leak": "a student without data is better than its teacher by more than luck allows",
 }
-
-
-#: signatures whose every finding is remade by `after` and `before`: an old one may go
+#: signatures whose every finding is remade by `harness.trials.diagnose.after` and `before`: an old one may go
 _REMADE = ("feature-width mismatch", "blur", "divergence", "leak")
+#: a number that was measured: it has a point or is a percentage
+_MEASURED = re.compile(r"\d+\.\d+|\d+(?= %)")
 
 
 def name_of(warning: str) -> str:
@@ -58,13 +59,6 @@ def listed(trials: Sequence[Trial], warnings: Sequence[Sequence[str]]) -> list[s
 def renewed(old: Iterable[str], new: Iterable[str]) -> list[str]:
     """Warnings of a result that is measured again: the old ones but those that are remade, then the new."""
     return list(dict.fromkeys([*(w for w in old if name_of(w) not in _REMADE), *new]))
-
-
-K = TypeVar("K")
-
-
-#: a number that was measured: it has a point or is a percentage
-_MEASURED = re.compile(r"\d+\.\d+|\d+(?= %)")
 
 
 def alike(said: Iterable[tuple[str, K]]) -> dict[str, list[K]]:

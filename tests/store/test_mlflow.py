@@ -69,17 +69,25 @@ def write(out: Path, trial: Trial, points: int, finish: bool = True, **more: Any
     return run
 
 
-def assert_equal(trials: list[Trial], out: Path, experiment: str) -> None:
-    dirs, view = Store(out), Download(resolve_uri(None, out), experiment)
-    pd.testing.assert_frame_equal(frame(trials, dirs), frame(trials, view), check_exact=True)
-    pd.testing.assert_frame_equal(curves(trials, dirs), curves(trials, view), check_exact=True)
+def ledger(out: Path) -> Ledger:
+    return Ledger(Place(resolve_uri(None, out), out, "grid")).open()
+
+
+def view(out: Path) -> Download:
+    return Download(resolve_uri(None, out), "grid")
+
+
+def assert_equal(trials: list[Trial], out: Path) -> None:
+    dirs, there = Store(out), view(out)
+    pd.testing.assert_frame_equal(frame(trials, dirs), frame(trials, there), check_exact=True)
+    pd.testing.assert_frame_equal(curves(trials, dirs), curves(trials, there), check_exact=True)
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a fresh database and one empty experiment; making it takes seconds."""
     out = tmp_path_factory.mktemp("store with space")
-    Ledger(Place(resolve_uri(None, out), out, "grid")).open()
+    ledger(out)
     return out
 
 
@@ -222,62 +230,53 @@ def test_sync_gives_equal_frames_and_then_has_nothing_to_do(out: Path) -> None:
     TrialDir(out, trials[4]).fail("infra", "node lost")
     assert needs_sync(trials, dirs, None, "grid")
     assert sync(out, trials) == (5, 0, 0, 0)  # nobody ran the last
-    assert_equal(trials, out, "grid")
+    assert_equal(trials, out)
     statuses = {r.data.tags["trial_id"]: r.info.status for r in recorded(out)}
     assert [statuses.get(t.id) for t in trials] == ["FINISHED", "FAILED", "FAILED", "KILLED", "KILLED", None]
     assert not needs_sync(trials, dirs, None, "grid") and sync(out, trials) == (0, 0, 0, 5)
-    view = Download(resolve_uri(None, out), "grid")
-    arrays = view.samples(trials[0].id)
+    there = view(out)
+    arrays = there.samples(trials[0].id)
     assert arrays is not None and arrays["images"].tolist() == dirs.samples(trials[0].id)["images"].tolist()  # type: ignore[index]
-    told, seen = dirs.predictions(trials[0].id), view.predictions(trials[0].id)
+    told, seen = dirs.predictions(trials[0].id), there.predictions(trials[0].id)
     assert told and seen and all((told[k] == seen[k]).all() and told[k].dtype == seen[k].dtype for k in "ys")
     for id in (trials[1].id, "x"):
-        assert view.samples(id) is None and view.predictions(id) is None
-    assert view.look(trials[0]) == dirs.look(trials[0])
-    assert view.curve(trials[0], ["top1"])[1] == {"point": 2, "top1": 100 / 7 * 2}
-    folder = view.out
-    del view
+        assert there.samples(id) is None and there.predictions(id) is None
+    assert there.look(trials[0]) == dirs.look(trials[0])
+    assert there.curve(trials[0], ["top1"])[1] == {"point": 2, "top1": 100 / 7 * 2}
+    folder = there.out
+    del there
     assert not folder.exists(), "what was fetched goes with who asked"
     TrialDir(out, trials[0]).finish(result(trials[0], fd_teacher=0.5))  # measured again
     write(out, trials[3], 4)  # and this one was resumed
     assert needs_sync(trials, dirs, None, "grid") and sync(out, trials) == (0, 2, 0, 3)
-    assert_equal(trials, out, "grid")
+    assert_equal(trials, out)
     assert len(recorded(out)) == 5
 
 
-class Asked(Counter[str]):
-    """Counts what MLflow is asked for; a request for a history or an artifact is one for one run."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__()
-        import mlflow
-        from mlflow import artifacts
-
-        calls = {"search_runs", "get_run", "get_metric_history", "list_artifacts", "download_artifacts"}
-        for home in (mlflow.MlflowClient, artifacts):
-            for name in sorted(calls & vars(home).keys()):
-                monkeypatch.setattr(home, name, self._counted(name, getattr(home, name)))
-
-    def _counted(self, name: str, call: Any) -> Any:
-        def counted(*args: Any, **more: Any) -> Any:
-            self[name] += 1
-            return call(*args, **more)
-
-        return counted
-
-
 def test_runs_come_in_pages_and_each_file_once(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+    from mlflow import artifacts
+
     trials = [make(s) for s in range(3)]
     for points, trial in enumerate(trials[:2], 1):
         write(out, trial, points)
     write(out, trials[2], 2, finish=False)
     sync(out, trials)
     want = frame(trials, Store(out)), curves(trials, Store(out))
-    asked, view = Asked(monkeypatch), Download(resolve_uri(None, out), "grid")
+    asked, there = Counter[str](), view(out)
+
+    def count(home: Any, name: str) -> None:
+        call = getattr(home, name)
+        monkeypatch.setattr(home, name, lambda *args, **more: asked.update([name]) or call(*args, **more))
+
+    for name in ("search_runs", "get_run", "get_metric_history"):
+        count(mlflow.MlflowClient, name)
+    for name in ("list_artifacts", "download_artifacts"):
+        count(artifacts, name)
     monkeypatch.setattr("harness.store.mlflow_runs._PAGE", 2)
     for _ in range(2):
-        pd.testing.assert_frame_equal(frame(trials, view), want[0], check_exact=True)
-        pd.testing.assert_frame_equal(curves(trials, view), want[1], check_exact=True)
+        pd.testing.assert_frame_equal(frame(trials, there), want[0], check_exact=True)
+        pd.testing.assert_frame_equal(curves(trials, there), want[1], check_exact=True)
         assert asked == {"search_runs": 2, "download_artifacts": 5}  # no samples: nobody asked for them
 
 
@@ -287,7 +286,7 @@ def test_a_file_that_was_lost_there_is_one_clear_line(out: Path) -> None:
     sync(out, [trial])
     shutil.rmtree(local(recorded(out)[0].info.artifact_uri))
     with pytest.raises(DfkdError, match=rf"cannot give (result.json|curve.jsonl) of trial {trial.id}: .*"):
-        frame([trial], Download(resolve_uri(None, out), "grid"))
+        frame([trial], view(out))
 
 
 def test_a_tracked_trial_needs_no_sync(out: Path) -> None:
@@ -302,7 +301,7 @@ def test_a_tracked_trial_needs_no_sync(out: Path) -> None:
     tracker.close()
     assert not tracker.failed and not needs_sync([trial], dirs, None, "grid")
     assert json.loads((run.path / "synced.json").read_text())
-    assert_equal([trial], out, "grid")
+    assert_equal([trial], out)
     [found] = recorded(out)
     assert found.info.status == "FINISHED" and found.info.run_name == trial.cell
     assert found.data.params["settings/beta"] == "1.0" and found.data.params["budget"] == "10:rounds"
@@ -328,7 +327,7 @@ def test_a_resumed_trial_keeps_its_run_and_its_last_values(out: Path) -> None:
                 TrialDir(out, trial).finish(result(trial))
         tracker.end(trial, "KILLED")
         tracker.close()
-        assert_equal([trial], out, "grid")
+        assert_equal([trial], out)
     [found] = recorded(out)
     assert found.info.status == "FINISHED"
     [history] = histories(out, "seconds")
@@ -351,46 +350,39 @@ def test_a_clock_that_was_set_back_does_not_bring_old_values_to_life(
 
 def test_sync_ends_zombies_removes_doubles_and_leaves_the_living_alone(out: Path) -> None:
     dead, live, gone = make(0), make(1), make(2)
-    ledger = Ledger(Place(resolve_uri(None, out), out, "grid")).open()
+    made = ledger(out)
     write(out, dead, 2)
     for trial in (dead, live, gone):
-        ledger.begin(trial)
-    ledger.create(dead)
+        made.begin(trial)
+    made.create(dead)
     TrialDir(out, gone).path.mkdir(parents=True)
     with TrialDir(out, live).lock():
         assert not needs_sync([live], Store(out), None, "grid")
         assert sync(out, [dead]) == (0, 1, 1, 0)  # the others may be another grid's
         status = {r.data.tags["trial_id"]: r.info.status for r in recorded(out)}
         assert status == {dead.id: "FINISHED", live.id: "RUNNING", gone.id: "KILLED"}
+        assert view(out).look(live).status == Store(out).look(live).status == "running"
     assert sync(out, [dead, live])[3] == 1
     assert {r.info.status for r in recorded(out)} == {"FINISHED", "KILLED"}
     assert len(recorded(out)) == 3
 
 
-def test_a_trial_run_again_keeps_its_run_and_forgets_its_failure(out: Path) -> None:
+def test_a_trial_run_again_keeps_its_run_and_people_s_tags_and_forgets_its_failure(out: Path) -> None:
+    from mlflow import MlflowClient
+
     trial = make()
     write(out, trial, 2, finish=False).fail("method", LONG)
     sync(out, [trial])
     before = recorded(out)[0].info
+    MlflowClient(resolve_uri(None, out)).set_tag(before.run_id, "mine", "good")
     run = write(out, trial, 3, finish=False)  # again, and killed
     sync(out, [trial])
     [now] = recorded(out)
-    assert now.info.run_id == before.run_id and "failure" not in now.data.tags
+    assert now.info.run_id == before.run_id
+    assert now.data.tags["mine"] == "good" and "failure" not in now.data.tags
     assert (local(before.artifact_uri) / "failure.json").exists(), "MLflow forgets no file"
-    assert Download(resolve_uri(None, out), "grid").look(trial) == run.look()
-    assert_equal([trial], out, "grid")
-
-
-def test_a_person_may_add_tags(out: Path) -> None:
-    from mlflow import MlflowClient
-
-    trial = make()
-    write(out, trial, 1, finish=False)
-    sync(out, [trial])
-    MlflowClient(resolve_uri(None, out)).set_tag(recorded(out)[0].info.run_id, "mine", "good")
-    write(out, trial, 1)
-    sync(out, [trial])
-    assert recorded(out)[0].data.tags["mine"] == "good"
+    assert view(out).look(trial) == run.look()
+    assert_equal([trial], out)
 
 
 def test_close_ends_what_was_left_running(out: Path) -> None:
@@ -448,5 +440,5 @@ def test_reading_from_nowhere_is_one_clear_line(out: Path, tmp_path: Path) -> No
 def test_a_database_killed_while_it_was_made_does_no_harm(base: Path, tmp_path: Path) -> None:
     (tmp_path / ".mlflow.db.tmp").write_bytes(b"half a database")
     (tmp_path / ".mlflow.db.tmp-journal").write_bytes(b"half a journal")
-    Ledger(Place(resolve_uri(None, tmp_path), tmp_path, "grid")).open()
+    ledger(tmp_path)
     assert (tmp_path / "mlflow.db").exists() and not list(tmp_path.glob(".*"))
