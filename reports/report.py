@@ -1,4 +1,4 @@
-"""Results of a grid read back: from the trial directories or from MLflow, as tables and as a report."""
+"""Results of a grid read back from a store, as tables and as a report."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import DfkdError
-from harness.store.directory import Store
+from harness import files
 from reports.numbers import contrasts, published
 from reports.tables import findings
 
@@ -17,20 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.config import Grid, Trial
-
-
-def source(out: Path, origin: str, uri: str | None, experiment: str) -> Store:
-    """Where results come from: ``store``, the directories, or ``mlflow``.
-
-    Raises:
-        DfkdError: for a URI that cannot be one.
-    """
-    if origin == "store":
-        return Store(out)
-    from harness.store.mlflow_place import resolve_uri
-    from harness.store.mlflow_runs import Download
-
-    return Download(resolve_uri(uri, out), experiment)
+    from harness.store.directory import Store
 
 
 @dataclass
@@ -69,8 +55,7 @@ class Results:
         """`reports.numbers.contrasts.paired`; None for a grid without contrasts."""
         if not self.grid.contrasts:
             return None
-        found: pd.DataFrame = contrasts.paired(self.frame, self.grid.contrasts, self.source.predictions)
-        return found
+        return contrasts.paired(self.frame, self.grid.contrasts, self.source.predictions)
 
     @property
     def family(self) -> list[tuple[str, str]] | None:
@@ -111,14 +96,11 @@ class Results:
 
         folder = folder or Path(self.out) / "reports" / self.grid.name
         samples = self.source.samples
-        try:
-            written: dict[str, Path] = page.write(
+        with files.saying(f"--out: {folder} cannot be written"):
+            return page.write(
                 self.grid.name, self._note(), self.frame, self.curves, samples, folder, formats, self.paired,
                 predictions=self.source.predictions,
             )  # fmt: skip
-        except OSError as error:
-            raise DfkdError(f"--out: {folder} cannot be written: {error.strerror or error}") from error
-        return written
 
 
 def index(made: Sequence[tuple[Results, Mapping[str, Path]]]) -> list[Path]:
@@ -134,10 +116,8 @@ def index(made: Sequence[tuple[Results, Mapping[str, Path]]]) -> list[Path]:
 
     folder = Path(made[0][0].out) / "reports"
     entries = [
-        index.Entry(found.grid.name, found._note(), found.frame, files, found.family) for found, files in made
+        index.Entry(found.grid.name, found._note(), found.frame, written, found.family)
+        for found, written in made
     ]
-    try:
-        written: list[Path] = index.write(entries, folder)
-    except OSError as error:
-        raise DfkdError(f"--out: {folder} cannot be written: {error.strerror or error}") from error
-    return written
+    with files.saying(f"--out: {folder} cannot be written"):
+        return index.write(entries, folder)

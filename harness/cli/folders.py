@@ -9,7 +9,7 @@ import typer
 
 from harness.cli import printing
 from harness.cli.choose import Chosen, on_grid
-from harness.cli.options import OUT, DataRoot, Json, Out, Teachers, complete_grid
+from harness.cli.options import OUT, DataRoot, Json, Out, Teachers, Workers, complete_grid
 
 if TYPE_CHECKING:
     from harness.store.compare import Comparison
@@ -157,9 +157,7 @@ def rerun(
     ],
     trials: Annotated[int, typer.Option(min=1, help="How many to draw from all of them together.")] = 3,
     draw: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
-    workers: Annotated[
-        int | None, typer.Option(help="Trials at a time; what fits by default; 0 runs here, without Ray.")
-    ] = None,
+    workers: Workers = None,
     out: Out = OUT,
     data_root: DataRoot = None,
     teachers: Teachers = None,

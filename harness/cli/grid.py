@@ -82,7 +82,7 @@ def run(
             tracker.complete(each.trials)
         _tell_unmeasured(each, out)
         found = Results(each.grid, each.trials, Store(out), out, Staleness(teachers))
-        print(found.text())
+        print(f"{found.text().rstrip()}\n")
         files = found.report()
         print(f"report: {files['html']}")
         made.append((found, files))

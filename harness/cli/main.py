@@ -47,7 +47,8 @@ for command in (
     *(catalog.methods, catalog.tasks, catalog.nets, catalog.metrics),
     *(catalog.check, folders.compare, folders.merge),
 ):
-    app.command(command.__name__.rstrip("_"))(command)
+    about = str(command.__doc__).partition("\n")[0]  # a sentence: click would cut it to a line
+    app.command(command.__name__.rstrip("_"), short_help=about)(command)
 app.add_typer(teachers.app, name="teachers")
 
 

@@ -82,16 +82,21 @@ def report(
 def _results(chosen: Chosen, out: Path, teachers: Path | None, origin: str, uri: str | None) -> Results:
     """Of the folder that was named where results are published there, else of OUT or MLflow."""
     from harness.errors import DfkdError
+    from harness.store.directory import Store
     from harness.store.stale import Staleness
-    from reports.report import Results, source
+    from reports.report import Results
 
-    if chosen.archive and origin != "store":
-        raise DfkdError(f"--from {origin}: published results are read from {chosen.archive.folder} alone")
-    if chosen.archive:
-        archive = chosen.archive
+    if archive := chosen.archive:
+        if origin != "store":
+            raise DfkdError(f"--from {origin}: published results are read from {archive.folder} alone")
         return Results(chosen.grid, chosen.trials, archive.store, out, archive.stale, chosen.command)
-    where = source(out, origin, uri, chosen.grid.name)
-    return Results(chosen.grid, chosen.trials, where, out, Staleness(teachers or out / "teachers"))
+    store = Store(out)
+    if origin == "mlflow":
+        from harness.store.mlflow_place import resolve_uri
+        from harness.store.mlflow_runs import Download
+
+        store = Download(resolve_uri(uri, out), chosen.grid.name)
+    return Results(chosen.grid, chosen.trials, store, out, Staleness(teachers or out / "teachers"))
 
 
 @on_grid()

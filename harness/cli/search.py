@@ -8,7 +8,7 @@ import typer
 
 from harness.cli import printing
 from harness.cli.choose import on_method
-from harness.cli.options import OUT, DataRoot, Json, Out, Teachers
+from harness.cli.options import OUT, Address, DataRoot, GpusPerTrial, Json, Out, Teachers, Workers
 from harness.schedule.rungs import ETA, SEED, TRIALS
 
 if TYPE_CHECKING:
@@ -41,15 +41,9 @@ def search(
     eta: Annotated[
         int, typer.Option(help="One trial in so many goes on at each rung; 0 stops none early.")
     ] = ETA,
-    workers: Annotated[
-        int | None, typer.Option(help="Trials at a time; what fits by default; 0 runs here, without Ray.")
-    ] = None,
-    gpus_per_trial: Annotated[
-        float, typer.Option(help="GPUs of each trial: a share such as 0.5, or a whole number.")
-    ] = 0.0,
-    address: Annotated[
-        str | None, typer.Option(help="A Ray cluster that this machine belongs to: HOST:PORT or auto.")
-    ] = None,
+    workers: Workers = None,
+    gpus_per_trial: GpusPerTrial = 0.0,
+    address: Address = None,
     out: Out = OUT,
     data_root: DataRoot = None,
     teachers: Teachers = None,
