@@ -141,19 +141,18 @@ def status(
     chosen: Chosen,
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Sum up what is done, and say what is to come in hours and disk."),
+        typer.Option("--plan", help="Sum up what is done, and say what is to come in hours."),
     ] = False,
     workers: Workers = None,
     gpus_per_trial: GpusPerTrial = 0.0,
     out: Out = OUT,
     teachers: Teachers = None,
-    inception_weights: Inception = None,
     as_json: Json = False,
 ) -> None:
     """Say where each trial of a grid stands, why those without a number have none, and what looks wrong.
 
-    With --plan, what is to come: from finished trials of the same kind on this machine, else from what
-    `dfkd bench` measured; what neither tells of is measured now, for a second or so each.
+    With --plan, what is to come: as long as trials of the same kind that finished on this machine, else as
+    rounds that are timed now, a few of each row, on noise; what FID takes is not among these.
     """
     if plan:
         from harness.cli.plan import show_plan
@@ -164,7 +163,6 @@ def status(
             workers=workers,
             gpus_per_trial=gpus_per_trial,
             teachers=teachers,
-            inception=inception_weights,
             as_json=as_json,
         )
         return

@@ -1,26 +1,43 @@
-"""What is to come of a grid: trials, hours and disk. Loads torch only where something has to be measured."""
+"""What is to come of a grid: where its trials stand, and the seconds that are left.
+
+A trial takes as long as its like that finished on this machine, in proportion to the budget; where there is
+none, as long as rounds of its like that are timed now.
+"""
 
 from __future__ import annotations
 
 import heapq
+import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config import Trial
-from harness.errors import Skipped
-from harness.grids.known import FINISHED, Known, Untold
+import torch
+
+from harness import files
+from harness.config import Budget, Trial, digest
+from harness.errors import DfkdError, Skipped
+from harness.grids.bench import Cost
 from harness.store import cards
-from harness.store.directory import Store
+from harness.store.directory import Store, TrialDir
+from harness.trials.provenance import machine
 
 #: where a trial stands, in the order of the table
 STANDS = ("done", "stale", "running", "partial", "missing", "failed", "skipped")
 #: (trial, provenance of its result) -> why it is stale, or an empty text
 Stale = Callable[[Trial, Mapping[str, Any]], str]
 #: label, task, teacher and student: a row of the plan
-_Cell = tuple[str, str, str, str]
+Place = tuple[str, str, str, str]
+#: a finished trial tells of one so many times as long at most: a short one shows little but its start
+_LONGER = 10.0
+#: what decides what a trial costs, beside its settings
+_ALIKE = (
+    "method", "method_version", "task", "task_version", "teacher", "student", "precision", "channels_last",
+    "compile", "points", "cpus",
+)  # fmt: skip
 
 
 @dataclass
@@ -29,8 +46,8 @@ class Row:
 
     Attributes:
         counts: of `STANDS`, how many trials stand there; a stale one is done too, and counts as stale alone.
-        jobs: seconds still to come of each trial beside the others; None where nothing tells.
-        bytes: still to come on disk.
+        each: seconds of one whole trial; None where none is to come, or nothing tells.
+        jobs: seconds still to come of each trial; None where nothing tells.
         source: who told.
         note: why trials are skipped, why nothing tells, or which earlier row has the same trials.
     """
@@ -39,58 +56,38 @@ class Row:
     task: str
     pair: tuple[str, str]
     counts: dict[str, int]
-    jobs: list[float] | None
-    bytes: float = 0.0
+    each: float | None = None
+    jobs: list[float] | None = None
     source: str = ""
     note: str = ""
 
 
 @dataclass
 class Lesson:
-    """A teacher that has to be trained first: seconds, bytes, and who told."""
+    """A teacher that has to be trained first: its seconds, and who told."""
 
     name: str
     seconds: float
-    bytes: float
     source: str
 
 
 @dataclass
 class Plan:
-    """What is to come.
-
-    Attributes:
-        rows: of the grid, in its order.
-        teachers: that have to be trained.
-        workers: trials at a time.
-        room: teachers at a time.
-        start: seconds in which neither a trial nor a teacher runs.
-    """
+    """What is to come: rows of the grid in its order, teachers that have to be trained, trials at a time."""
 
     rows: list[Row]
     teachers: list[Lesson]
     workers: int
-    room: int
-    start: float
 
-    @property
-    def seconds(self) -> float:
-        """Of the wall clock until all is done; rows of which nothing tells are left out."""
-        trials = [job for row in self.rows for job in row.jobs or ()]
-        lessons = (lesson.seconds for lesson in self.teachers)
-        return self.start + makespan(lessons, self.room) + makespan(trials, self.workers)
+    def seconds(self, workers: int | None = None) -> float:
+        """Of the wall clock until all is done, teachers first; rows of which nothing tells are left out.
 
-    @property
-    def bytes(self) -> float:
-        """Still to come on disk."""
-        return sum(row.bytes for row in self.rows) + sum(lesson.bytes for lesson in self.teachers)
-
-    def share(self, row: Row) -> float | None:
-        """Seconds of the wall clock: a row's share of what all trials take together."""
-        if row.jobs is None:
-            return None
-        trials = [job for each in self.rows for job in each.jobs or ()]
-        return sum(row.jobs) / sum(trials) * makespan(trials, self.workers) if sum(row.jobs) else 0.0
+        Args:
+            workers: at a time, each as fast as alone; None for those of the plan.
+        """
+        at_once = workers or self.workers
+        trials = (job for row in self.rows for job in row.jobs or ())
+        return makespan((t.seconds for t in self.teachers), at_once) + makespan(trials, at_once)
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
@@ -101,90 +98,161 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
     return max(busy)
 
 
+class Known:
+    """What trials and teachers take, and who told; what nobody tells is measured, once for all alike."""
+
+    def __init__(
+        self, out: Path, teachers: Path, device: str,
+        measure: Callable[[Trial], Cost], teach: Callable[[Trial], float],
+    ) -> None:  # fmt: skip
+        """Read every result under ``out`` that was made on this machine.
+
+        Args:
+            out: the store.
+            teachers: where teachers lie.
+            device: ``cpu``, or the GPU's name.
+            measure: as `harness.grids.bench.measure`.
+            teach: as `harness.grids.bench.teaching`.
+        """
+        self._finished = _finished(out, device)
+        self._cards, self._measure, self._teach = cards.cards(teachers), measure, teach
+        self._costs: dict[str, Cost] = {}
+        self._lessons: dict[str, float] = {}
+
+    def trial(self, trial: Trial) -> tuple[float, str]:
+        """Seconds of a whole trial, and who told.
+
+        Raises:
+            Skipped: when the method says that it cannot run there.
+            DfkdError: for what cannot be measured.
+        """
+        kind = _kind(trial.model_dump())
+        told = [took for ran in self._finished.get(kind, ()) if (took := ran.another(trial.budget))]
+        if told:
+            return statistics.median(told), f"{len(told)} finished trial{'s' if len(told) > 1 else ''}"
+        if kind not in self._costs:
+            self._costs[kind] = self._measure(trial)
+        return self._costs[kind].total(trial.budget, trial.points), "rounds timed now"
+
+    def teacher(self, trial: Trial) -> tuple[float, str]:
+        """Seconds in which a trial's teacher will be trained, and who told: its like, trained here, first."""
+        alike = (trial.task, trial.teacher, trial.recipe)
+        here = [c for c in self._cards if c.machine == machine() and c.seconds]
+        if took := [c.seconds for c in here if (c.task, c.net, c.recipe) == alike]:
+            return statistics.median(took), f"{len(took)} trained"
+        kind = repr(alike)
+        if kind not in self._lessons:
+            self._lessons[kind] = self._teach(trial)
+        return self._lessons[kind], "steps timed now"
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """What a finished trial spent, by unit; seconds of its rounds and of the rest."""
+
+    spent: Mapping[str, float]
+    seconds: float
+    rest: float
+
+    def another(self, budget: Budget) -> float | None:
+        """Seconds of its like with that budget; None where it is too long, or spends no such unit."""
+        spent = self.spent[budget.unit]
+        if not spent or budget.amount > _LONGER * spent:
+            return None
+        return self.seconds * budget.amount / spent + self.rest
+
+
+def _kind(trial: Mapping[str, Any]) -> str:
+    """A hash of all that decides what a trial costs; a number of a setting counts as zero or not."""
+    settings = {k: bool(v) if isinstance(v, float) else v for k, v in trial["settings"].items()}
+    return digest({k: trial[k] for k in _ALIKE} | {"settings": settings})
+
+
+def _finished(out: Path, device: str) -> dict[str, list[_Ran]]:
+    """Kind -> what its trials took that finished on this machine and device, with this torch."""
+    here = (machine(), device, torch.__version__.partition("+")[0])
+    found: dict[str, list[_Ran]] = {}
+    for path in sorted((Path(out) / "trials").glob("*/result.json")):
+        trial, result = files.read_json(path.with_name("trial.json")), TrialDir.at(path.parent).result()
+        if not trial or not result:
+            continue
+        with suppress(KeyError, TypeError):  # a result of before there was such a field
+            seen, took = result["provenance"], result["cost"]
+            where = "cpu" if seen["device"] == "cpu" else seen.get("gpu")
+            rest = took["seconds_total"] - took["seconds"]
+            # resumed after a kill, the total is of its last part alone
+            if (seen["machine"], where, seen["torch"].partition("+")[0]) == here and rest >= 0:
+                ran = _Ran({k: float(v) for k, v in result["spend"].items()}, took["seconds"], rest)
+                found.setdefault(_kind(trial), []).append(ran)
+    return found
+
+
 def make(
-    trials: Sequence[Trial], dirs: Store, teachers: Path, known: Known, stale: Stale, workers: int, room: int
+    trials: Sequence[Trial], store: Store, teachers: Path, known: Known, stale: Stale, workers: int
 ) -> Plan:
     """The plan for a grid's trials; one that several rows share belongs to the first of them.
 
     Args:
         trials: of the grid.
-        dirs: where they lie.
+        store: where they lie.
         teachers: where teachers lie.
         known: of their cost.
         stale: tells a result that no longer stands.
-        workers: trials at a time as far as there are so many; 0: in one process without Ray.
-        room: jobs that fit at a time; Ray trains as many teachers, whatever the workers.
+        workers: trials at a time, as far as there are so many.
     """
-    cells: dict[_Cell, list[tuple[Trial, str, float]]] = {_cell(t): [] for t in trials}
-    firsts: dict[str, Trial] = {}
-    shared: dict[_Cell, str] = {}
-    for t in trials:
-        first = _cell(firsts.setdefault(t.id, t))
-        if first != _cell(t):
-            shared.setdefault(_cell(t), first[0])
-    stands = list(_standing(firsts.values(), dirs, stale))
-    open_ = sum(share > 0 for _, _, share in stands)
-    at_once = max(1, min(workers, open_))
-    for each in stands:
-        cells[_cell(each[0])].append(each)
-    rows, runnable = list[Row](), list[Trial]()
-    for cell, found in cells.items():
-        label, task, teacher, student = cell
-        counted = Counter(stand for _, stand, _ in found)
-        row = Row(label, task, (teacher, student), {s: counted[s] for s in STANDS if counted[s]}, [])
-        skipped = [dirs.look(t).failure or {} for t, stands, _ in found if stands == "skipped"]
-        row.note = skipped[0]["reason"] if skipped else ""
-        to_come = [(t, share) for t, _, share in found if share > 0]
-        if to_come:
-            _estimate(row, to_come, known, at_once)
-        if not row.note and cell in shared:
-            row.note = f"{'shares' if found else 'same'} trials {'with' if found else 'as'} {shared[cell]}"
-        if row.jobs:
-            runnable += [t for t, _ in to_come]
+    owners: dict[str, Trial] = {}
+    for trial in trials:
+        owners.setdefault(trial.id, trial)
+    rows, runnable, open_ = list[Row](), list[Trial](), 0
+    for place in dict.fromkeys(map(_place, trials)):
+        here = [t for t in trials if _place(t) == place]
+        own = [t for t in here if owners[t.id] is t]
+        row, to_come = _row(place, own, store, stale, known)
+        lent = [_place(owners[t.id])[0] for t in here if _place(owners[t.id]) != place]
+        if lent and not row.note:
+            row.note = f"{'shares' if own else 'same'} trials {'with' if own else 'as'} {lent[0]}"
+        runnable += to_come if row.jobs else []
+        open_ += len(to_come)
         rows.append(row)
-    return Plan(
-        rows=rows,
-        teachers=[_lesson(t, known) for t in _untaught(runnable, teachers)],
-        workers=at_once,
-        room=room if workers else 1,
-        start=known.start(workers > 0) if runnable else 0.0,
-    )
+    lessons = [_lesson(t, known) for t in _untaught(runnable, teachers)]
+    return Plan(rows, lessons, max(1, min(workers, open_)))
 
 
-def _cell(trial: Trial) -> _Cell:
+def _place(trial: Trial) -> Place:
     return trial.label or trial.method, trial.task, trial.teacher, trial.student
 
 
-def _standing(trials: Iterable[Trial], dirs: Store, stale: Stale) -> Iterator[tuple[Trial, str, float]]:
-    """Each trial, where it stands, and the share of it that is still to come."""
-    for trial in trials:
-        run = dirs.run(trial)
-        found = run.look()
-        stands: str = found.status
-        share = 1.0 if stands == "missing" else 0.0
-        if stands in ("partial", "running"):
-            curve = run.curve()
-            share = 1.0 - min(1.0, curve[-1]["point"] / trial.points if curve else 0.0)
-        elif stands == "done" and stale(trial, (found.result or {}).get("provenance", {})):
-            stands = "stale"
-        yield trial, stands, share
-
-
-def _estimate(row: Row, to_come: Sequence[tuple[Trial, float]], known: Known, at_once: int) -> None:
-    """Seconds and bytes of a row's open trials, or why there are none."""
+def _row(
+    place: Place, trials: Sequence[Trial], store: Store, stale: Stale, known: Known
+) -> tuple[Row, list[Trial]]:
+    """A row, and its trials that are to come."""
+    stands = [(t, *_stands(t, store, stale)) for t in trials]
+    counted = Counter(stand for _, stand, _, _ in stands)
+    label, task, teacher, student = place
+    row = Row(label, task, (teacher, student), {s: counted[s] for s in STANDS if counted[s]}, jobs=[])
+    row.note = next((why for _, _, _, why in stands if why), "")
+    to_come = [(t, share) for t, _, share, _ in stands if share > 0]
     try:
         for trial, share in to_come:
-            cost, source = known.cost(trial)
-            row.source = row.source or source  # what was measured for the first is in the book for the next
-            # a finished trial had its neighbours, what was measured had none
-            crowd = 1.0 if FINISHED[:-1] in source else known.crowding(trial, at_once)
-            assert row.jobs is not None
-            row.jobs.append(share * crowd * cost.total(trial))
-            row.bytes += cost.disk(trial)
+            row.each, row.source = known.trial(trial)
+            row.jobs = [*(row.jobs or ()), share * row.each]
     except Skipped as reason:
-        row.jobs, row.bytes, row.source, row.note = [], 0.0, "", f"will be skipped: {reason}"
-    except Untold as error:
-        row.jobs, row.bytes, row.source, row.note = None, 0.0, "unknown", str(error)
+        row.jobs, row.note = [], f"will be skipped: {reason}"
+    except DfkdError as error:
+        row.jobs, row.source, row.note = None, "unknown", str(error)
+    return row, [t for t, _ in to_come]
+
+
+def _stands(trial: Trial, store: Store, stale: Stale) -> tuple[str, float, str]:
+    """Where a trial stands, the share of it that is still to come, and why it is skipped."""
+    look = store.look(trial)
+    if look.status in ("partial", "running"):
+        curve = store.curve(trial)
+        return look.status, 1.0 - min(1.0, curve[-1]["point"] / trial.points if curve else 0.0), ""
+    if look.result and stale(trial, look.result.get("provenance", {})):
+        return "stale", 0.0, ""
+    why = str(look.failure["reason"]) if look.failure and look.status == "skipped" else ""
+    return look.status, float(look.status == "missing"), why
 
 
 def _untaught(trials: Iterable[Trial], teachers: Path) -> list[Trial]:
@@ -194,6 +262,4 @@ def _untaught(trials: Iterable[Trial], teachers: Path) -> list[Trial]:
 
 
 def _lesson(trial: Trial, known: Known) -> Lesson:
-    seconds, source = known.teacher(trial)
-    name = f"{trial.teacher} on {trial.task} seed {trial.teacher_seed}"
-    return Lesson(name, seconds, known.tools.teacher_bytes(trial), source)
+    return Lesson(f"{trial.teacher} on {trial.task} seed {trial.teacher_seed}", *known.teacher(trial))
