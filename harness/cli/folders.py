@@ -168,6 +168,7 @@ def rerun(
     Those that OUT holds already are not run again. Exit status 1 when trials that are promised to be equal
     are not (`dfkd compare`), or one does not end.
     """
+    from harness.schedule.attempt import Errand
     from harness.schedule.progress import Progress
     from harness.schedule.run import run_trials
     from harness.store import compare as comparing
@@ -180,10 +181,8 @@ def rerun(
     wanted = [trial for _, trial in chosen]
     check_versions(wanted)
     there = sum(Store(out).look(trial).result is not None for trial in wanted)
-    summary = run_trials(
-        wanted, out, workers=workers, data_root=data_root, teachers_dir=teachers or out / "teachers",
-        progress=Progress(),
-    )  # fmt: skip
+    errand = Errand(out, teachers or out / "teachers", data_root)
+    summary = run_trials(wanted, errand, workers=workers, progress=Progress())
     printing.note(str(summary))
     if summary.interrupted:
         raise typer.Exit(130)

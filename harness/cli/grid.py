@@ -50,6 +50,7 @@ def run(
 
     Several grids run one after the other; OUT/reports/index.html then lists their reports.
     """
+    from harness.schedule.attempt import Errand
     from harness.schedule.progress import Progress
     from harness.schedule.run import run_trials
     from harness.store.directory import Store
@@ -63,14 +64,14 @@ def run(
         if each.archive:
             check_versions(each.trials)
     teachers = teachers or out / "teachers"
+    errand = Errand(out, teachers, data_root, inception_weights, gpus_per_trial)
     made, whole = [], True
     for each in chosen:
         if download:
             _download(each.grid.tasks, data_root)
         tracker = None if no_mlflow else Tracker(tracking_uri, out, each.grid.name)
         summary = run_trials(
-            each.trials, out, workers=workers, gpus_per_trial=gpus_per_trial, address=address,
-            data_root=data_root, teachers_dir=teachers, inception=inception_weights, tracker=tracker,
+            each.trials, errand, workers=workers, address=address, tracker=tracker,
             retry=tuple(retry or ()), progress=Progress(),
         )  # fmt: skip
         printing.note(str(summary))

@@ -250,9 +250,6 @@ def _term(weights: Mapping[str, Setting], name: str) -> str:
     return term if sum(m.term == term for m in weights.values()) == 1 else name
 
 
-# --- structure ----------------------------------------------------------------------------------
-
-
 def _structure(plan: _Plan, wanted: Sequence[str]) -> None:
     full = plan.settings({})
     for name in wanted:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,13 +226,12 @@ def _row(
     place: Place, trials: Sequence[Trial], store: Store, stale: Stale, known: Known
 ) -> tuple[Row, list[Trial]]:
     """A row, and its trials that are to come."""
-    stands = list(_standing(trials, store, stale))
-    counted = Counter(stand for _, stand, _ in stands)
+    stands = [(t, *_stands(t, store, stale)) for t in trials]
+    counted = Counter(stand for _, stand, _, _ in stands)
     label, task, teacher, student = place
     row = Row(label, task, (teacher, student), {s: counted[s] for s in STANDS if counted[s]}, jobs=[])
-    skipped = (store.look(t).failure for t, stand, _ in stands if stand == "skipped")
-    row.note = next((failure["reason"] for failure in skipped if failure), "")
-    to_come = [(t, share) for t, _, share in stands if share > 0]
+    row.note = next((why for _, _, _, why in stands if why), "")
+    to_come = [(t, share) for t, _, share, _ in stands if share > 0]
     try:
         for trial, share in to_come:
             row.each, row.source = known.trial(trial)
@@ -244,18 +243,16 @@ def _row(
     return row, [t for t, _ in to_come]
 
 
-def _standing(trials: Iterable[Trial], store: Store, stale: Stale) -> Iterator[tuple[Trial, str, float]]:
-    """Each trial, where it stands, and the share of it that is still to come."""
-    for trial in trials:
-        seen = store.look(trial)
-        stands: str = seen.status
-        share = 1.0 if stands == "missing" else 0.0
-        if stands in ("partial", "running"):
-            curve = store.curve(trial)
-            share = 1.0 - min(1.0, curve[-1]["point"] / trial.points if curve else 0.0)
-        elif stands == "done" and stale(trial, (seen.result or {}).get("provenance", {})):
-            stands = "stale"
-        yield trial, stands, share
+def _stands(trial: Trial, store: Store, stale: Stale) -> tuple[str, float, str]:
+    """Where a trial stands, the share of it that is still to come, and why it is skipped."""
+    look = store.look(trial)
+    if look.status in ("partial", "running"):
+        curve = store.curve(trial)
+        return look.status, 1.0 - min(1.0, curve[-1]["point"] / trial.points if curve else 0.0), ""
+    if look.result and stale(trial, look.result.get("provenance", {})):
+        return "stale", 0.0, ""
+    why = str(look.failure["reason"]) if look.failure and look.status == "skipped" else ""
+    return look.status, float(look.status == "missing"), why
 
 
 def _untaught(trials: Iterable[Trial], teachers: Path) -> list[Trial]:

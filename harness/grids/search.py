@@ -24,7 +24,7 @@ from harness.grids.goal import Goal, Tried
 from harness.schedule import preflight
 from harness.schedule.attempt import in_a_line
 from harness.schedule.progress import duration
-from harness.schedule.rungs import Rungs, score
+from harness.schedule.rungs import Climb, Rungs, score
 from harness.schedule.work import Work
 from harness.store.directory import Busy
 from harness.store.stale import Staleness
@@ -58,10 +58,10 @@ class Search(Work):
         self.rungs = Rungs(goal.eta, goal.by)
         self._settled: dict[str, Tried] = {}
         for each in self.tries():
-            curve = self.runs[each.id].curve() if each.ended != "open" else []
-            rows = [row for row in curve if row["point"] <= each.point]
-            for rung, row in self.rungs.climbed(rows).items():
-                self.rungs.scores[rung][each.id] = score(goal.by, row)
+            climb = Climb(goal.eta, goal.by)
+            for row in self.runs[each.id].curve() if each.ended != "open" else []:
+                if row["point"] <= each.point and (judged := climb(row)):
+                    self.rungs.scores[int(judged["rung"])][each.id] = judged["score"]
         self.tried = set(self._settled)
         self._left = [id for id in self.trials if id not in self.tried]
         self._before, self._began = len(self.tried), time.monotonic()

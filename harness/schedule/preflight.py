@@ -11,8 +11,8 @@ import secrets
 import socket
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,22 +140,6 @@ def sites(
     ]
 
 
-@contextmanager
-def tokens(sites: Sequence[Site]) -> Iterator[str]:
-    """Lay a token in every writable site; taken away at the end, with what the nodes answered."""
-    token = secrets.token_hex(8)
-    try:
-        for site in sites:
-            if site.writable:
-                (site.path / f".probe-{token}").write_text(token)
-        yield token
-    finally:
-        for site in sites:
-            if site.writable:
-                for left in site.path.glob(f".probe-{token}*"):
-                    left.unlink(missing_ok=True)
-
-
 def seen_from_here(sites: Sequence[Site], token: str, reply: str) -> str | None:
     """Runs on a node: what it cannot see of the sites, or None."""
     for setting, path, is_written in sites:
@@ -183,20 +167,23 @@ def visible(sites: Sequence[Site], names: Sequence[str], ask: Callable[[int, str
     Raises:
         DfkdError: for the first node and folder where that fails.
     """
-    with tokens(sites) as token:
+    token, written = secrets.token_hex(8), [site for site in sites if site.writable]
+    try:
+        for site in written:
+            (site.path / f".probe-{token}").write_text(token)
         for i, name in enumerate(names):
             problem = ask(i, token)
-            for site in sites if problem is None else ():
-                if site.writable and not _answered(site.path / f".probe-{token}-{i}", str(i)):
-                    problem = f"{site.setting} {site.path}: what it writes there is not seen here"
+            for site in written if problem is None else ():
+                with suppress(OSError):
+                    if (site.path / f".probe-{token}-{i}").read_text() == str(i):
+                        continue
+                problem = f"{site.setting} {site.path}: what it writes there is not seen here"
             if problem:
                 raise DfkdError(f"node {name} does not share the driver's files: {problem}")
-
-
-def _answered(path: Path, text: str) -> bool:
-    with suppress(OSError):
-        return path.read_text() == text
-    return False
+    finally:
+        for site in written:
+            for left in site.path.glob(f".probe-{token}*"):
+                left.unlink(missing_ok=True)
 
 
 def import_path() -> list[str]:

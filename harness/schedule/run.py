@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.schedule import on_ray, preflight
@@ -30,38 +29,26 @@ GRACE = 10.0
 
 def run_trials(
     trials: Sequence[Trial],
-    out: Path,
+    errand: Errand,
     *,
     workers: int | None = None,
-    gpus_per_trial: float = 0.0,
     address: str | None = None,
-    data_root: Path | None = None,
-    teachers_dir: Path | None = None,
-    inception: Path | None = None,
     tracker: Tracker | None = None,
     retry: Sequence[str] = (),
     progress: Progress | None = None,
-    run_trial: str = Errand.run_trial,
-    have_teacher: str = Errand.have_teacher,
     grace: float = GRACE,
 ) -> Summary:
     """Run the trials that have no outcome yet, their teachers first.
 
     Args:
         trials: those of a grid; one id is run once.
-        out: the store; trial directories lie in ``<out>/trials``.
+        errand: where things lie; what every worker is told.
         workers: trials at a time, as far as they fit; None takes what fits; 0 runs in this process
             without Ray.
-        gpus_per_trial: a share of a GPU, or a whole number.
         address: ``host:port`` or ``auto``, of a running Ray cluster that this machine belongs to.
-        data_root: as `harness.trials.trial.run_trial` takes it.
-        teachers_dir: default ``<out>/teachers``.
-        inception: as `harness.trials.trial.run_trial` takes it.
         tracker: told of every trial; opened and closed here.
         retry: ``("failed",)`` runs failed and skipped trials again, from nothing.
         progress: told of every trial; None is silent.
-        run_trial: ``module:function`` that runs a trial, imported by the workers.
-        have_teacher: ``module:function`` that finds or trains a teacher.
         grace: as `run` takes it.
 
     Returns:
@@ -71,16 +58,7 @@ def run_trials(
         DfkdError: for what can never work (`harness.schedule.preflight`), before anything starts.
     """
     began = time.monotonic()
-    preflight.arguments(workers, gpus_per_trial, address, retry)
-    errand = Errand(
-        out=out,
-        teachers_dir=teachers_dir or Path(out) / "teachers",
-        data_root=data_root,
-        inception=inception,
-        gpus=gpus_per_trial,
-        run_trial=run_trial,
-        have_teacher=have_teacher,
-    )
+    preflight.arguments(workers, errand.gpus, address, retry)
     board = Board(trials, errand.out, tracker, progress, again=bool(retry))
     interrupted = run(board, errand, workers, address, grace)
     return board.summary(time.monotonic() - began, interrupted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 By = Literal["val_nll", "val_top1"]
@@ -45,15 +45,6 @@ class Rungs:
             return None
         return max((rung for rung in self.scores if rung <= point), default=None)
 
-    def climbed(self, rows: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
-        """Of a trial's rows those at which it came to a higher rung than before, by rung."""
-        found: dict[int, Mapping[str, Any]] = {}
-        for row in rows:
-            rung = self.reached(row["point"])
-            if rung is not None and rung > max(found, default=0):
-                found[rung] = row
-        return found
-
     def stops(self, id: str, rung: int, score: float) -> bool:
         """Whether a trial ends here; remembers its score either way."""
         import numpy as np
@@ -69,7 +60,7 @@ def points_for(eta: int) -> int:
 
 
 class Climb:
-    """One trial on its way up: what of a row has to be judged, told where the trial runs."""
+    """One trial on its way up: what of a row is to be judged, told where the trial runs."""
 
     def __init__(self, eta: int, by: By) -> None:
         """At the foot."""

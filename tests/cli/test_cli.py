@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -74,8 +75,9 @@ COMMANDS += "methods tasks nets metrics check teachers compare merge publish rer
 def test_help_names_every_command(dfkd):
     said = dfkd("--help")
     assert said.code == 0
-    listed = [line.split()[0] for line in said.out.split("Commands:")[1].splitlines() if line.strip()]
-    assert sorted(listed) == sorted(COMMANDS)
+    listed = said.out.split("Commands:")[1]
+    assert sorted(re.findall(r"^  (\w+)", listed, re.MULTILINE)) == sorted(COMMANDS)
+    assert "..." not in listed, "every sentence is whole"
 
 
 def test_every_option_is_explained_and_listings_take_json(dfkd):

@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.config import Trial
 from harness.errors import DfkdError, Diverged, Skipped
+from harness.schedule.attempt import Errand
 from harness.store.directory import TrialDir
 from tests.build import trial
 
@@ -28,6 +29,10 @@ def make(
     seed: int = 0, *, teacher: str = "wrn16_2", cpus: int = 1, points: int = 4, **settings: Any
 ) -> Trial:
     return trial(seed, teacher=teacher, cpus=cpus, points=points, settings=settings)
+
+
+def errand(out: Path, gpus: float = 0.0) -> Errand:
+    return Errand(out, Path(out) / "teachers", gpus=gpus, run_trial=HERE, have_teacher=TEACHER)
 
 
 def calls(run: TrialDir) -> list[str]:

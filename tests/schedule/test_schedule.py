@@ -25,14 +25,14 @@ from harness.schedule.preflight import Site, import_path
 from harness.schedule.progress import Progress, duration
 from harness.schedule.run import run_trials
 from harness.store.directory import TrialDir
-from tests.schedule.noop_trial import HERE, TEACHER, calls, make
+from tests.schedule.noop_trial import calls, errand, make
 
 ROOT = Path(__file__).parents[2]
 
 
 def go(trials: list[Trial], out: Path, **options: Any) -> Summary:
     options = {"workers": 0} | options
-    return run_trials(trials, out, run_trial=HERE, have_teacher=TEACHER, **options)
+    return run_trials(trials, errand(out, options.pop("gpus", 0.0)), **options)
 
 
 def tries(out: Path, trials: list[Trial]) -> list[int]:
@@ -230,8 +230,7 @@ def driver(out: Path, trials: str, **options: Any) -> subprocess.Popen[str]:
         "from harness.schedule.progress import Progress\n"
         "from tests.schedule.noop_trial import *\n"
         f"trials = {trials}\n"
-        f"print(run_trials(trials, Path({str(out)!r}), run_trial=HERE, have_teacher=TEACHER,"
-        f" progress=Progress(), **{options!r}))\n"
+        f"print(run_trials(trials, errand({str(out)!r}), progress=Progress(), **{options!r}))\n"
         "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 'torch' in sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
@@ -270,8 +269,8 @@ def test_ctrl_c_ends_the_run_and_the_next_one_goes_on(tmp_path: Path) -> None:
     ("options", "told"),
     [
         ({"workers": -1}, "--workers -1"),
-        ({"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5"),
-        ({"gpus_per_trial": -0.5}, "--gpus-per-trial -0.5"),
+        ({"gpus": 1.5}, "--gpus-per-trial 1.5"),
+        ({"gpus": -0.5}, "--gpus-per-trial -0.5"),
         ({"workers": 0, "address": "auto"}, "--address auto"),
         ({"workers": 1, "address": "ray://head:10001"}, "Ray Client is not supported"),
         ({"workers": 1, "address": "127.0.0.1:1"}, "--address 127.0.0.1:1: no Ray cluster answers"),
@@ -425,7 +424,7 @@ def test_ray_runs_a_grid_and_keeps_quiet(
 @pytest.mark.xdist_group("ray")
 def test_ray_is_asked_for_what_it_has_before_anything_starts(ray: None, tmp_path: Path) -> None:
     for trial, options, told in (
-        (make(0), {"gpus_per_trial": 1.0}, "--gpus-per-trial 1: this machine has no GPU"),
+        (make(0), {"gpus": 1.0}, "--gpus-per-trial 1: this machine has no GPU"),
         (make(1, cpus=4096), {}, "cpus_per_trial 4096: this machine has"),
     ):
         with pytest.raises(DfkdError, match=told):
@@ -492,7 +491,7 @@ from pathlib import Path
 from harness.schedule.run import run_trials
 from harness.store.directory import TrialDir
 from ray.cluster_utils import Cluster
-from tests.schedule.noop_trial import HERE, TEACHER, calls, make
+from tests.schedule.noop_trial import calls, errand, make
 
 out = Path(sys.argv[1])
 memory = {"object_store_memory": 100 * 2**20}
@@ -513,7 +512,7 @@ def remove():
                 return
 
 threading.Thread(target=remove, daemon=True).start()
-summary = run_trials(trials, out, address=cluster.address, run_trial=HERE, have_teacher=TEACHER)
+summary = run_trials(trials, errand(out), address=cluster.address)
 print(summary)
 for trial in lost:
     run = TrialDir(out, trial)
