@@ -40,7 +40,8 @@ NAME = "trials.zip"
 KEPT = ("result.json", "curve.jsonl", "predictions.npz")
 #: all that may be kept of a trial
 _OF_TRIAL = (*KEPT, "failure.json", "samples.npz")
-#: images of a label that are kept of a row's first seed; a strip of samples shows two
+#: images of a label that are kept of a row's first seed: a strip of samples shows two, a map all (some older
+#: archives keep 30 of the rows whose silhouette their report states)
 PER_CLASS = 10
 #: states that stay: what runs or waits is not published as such
 _SETTLED = ("done", "failed", "skipped")

@@ -107,13 +107,16 @@ def clouds(places: Sequence[Place], samples: Arrays) -> Picture | None:
             number = f"silhouette {score:.2f}".replace("-", "\N{MINUS SIGN}") + f", by {asked}"
             found.append((maps.Panel(row.label, number), *drawn))
         if found:
-            return _clouds(place, found, wanted, k, bool(embedding(place)) and len(found) == 2)
+            each = min(EACH, max(int(np.bincount(labels(arrays)).max()) for _, arrays in held))
+            return _clouds(place, found, wanted, k, bool(embedding(place)) and len(found) == 2, each)
     return None
 
 
-def _clouds(place: Place, found: Sequence[Any], wanted: NDArray[np.int64], k: int, depth: bool) -> Picture:
+def _clouds(
+    place: Place, found: Sequence[Any], wanted: NDArray[np.int64], k: int, depth: bool, each: int
+) -> Picture:
     caption = (
-        f"The first {EACH} images of each class, of the first seed, in the teacher's penultimate "
+        f"The first {each} images of each class, of the first seed, in the teacher's penultimate "
         "features, drawn by t-SNE (only who is near whom means something). Silhouette: their mean in the "
         "features themselves, 1 for classes far apart, 0 where they overlap. Classes by the teacher's own "
         "label part by construction."
@@ -142,7 +145,8 @@ def ranked(place: Place) -> list[Row]:
     return sorted(known, key=lambda row: -top1(row).mean)
 
 
-#: of each class the first so many images count: what is published keeps no more (`harness.store.published`)
+#: of each class the first so many images count; of what is published, as many as it keeps
+#: (`harness.store.published.PER_CLASS`)
 EACH = 30
 
 
