@@ -74,7 +74,7 @@ def test_a_lesson_without_a_generator_step_draws_a_z():
 
 
 def test_datafree_draws_fresh_batches_with_s_in_eval_mode_and_no_attention():
-    m = toy_method("zskt", DATAFREE)
+    m = toy_method("zskt", DATAFREE | {"nz": 8})
     zs = torch.Generator().set_state(m.problem.rng.get_state())
     drawn = [torch.randn(8, m.hp.nz, generator=zs) for _ in range(3)]
     with torch.no_grad(), unmoved(m.parts["G"]):

@@ -398,7 +398,8 @@ class TestEvaluate:
         numbers = {"agreement": 91.0, "sharp": 1.25, "soft_4": 0.5, "other": 7.0}
         build.finished(tmp_path, build.trial(), metrics=numbers)
         (block,) = blocks(table.main(frame([build.trial()], Store(tmp_path))))
-        shown = dict(zip([head.text for head in block.heads[2:]], block.rows[0].cells, strict=True))
+        cells = block.lines[0].cells
+        shown = dict(zip([head.text for head in block.heads[-len(cells) :]], cells, strict=True))
         assert shown["sharpness (px)"] == "1.25" and shown["soft (4)"] == "5.0"
         titles = [t for t in shown if t in ("soft (4)", "agreement (%)", "sharpness (px)")]
         assert titles == ["soft (4)", "agreement (%)", "sharpness (px)"] and "other" not in shown

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import torch
 
-from harness.tasks import cache, folders
+from harness.tasks import cache, decode
 from harness.tasks.images import load
 from tests.build import refused
 from tests.tasks.conftest import paint
@@ -56,7 +56,7 @@ def test_many_pixels_are_mapped_decoded_once_and_equal(own, monkeypatch):
     def never(*_):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(folders, "_decode", never)
+    monkeypatch.setattr(decode, "_decode", never)
     assert load(name).digest == small.digest
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # torch warns of memory that cannot be written

@@ -24,7 +24,7 @@ def images(n: int, side: int = 28, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examine, "_SAID", type(examine._SAID)())
+    monkeypatch.setattr(examine, "answers", examine.Answers())
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_a_teacher_is_asked_once_and_others_for_themselves(monkeypatch: pytest.M
     moved = examine.answers(first, x, Compute())  # other statistics
     assert len(asked) == 5
     assert not torch.equal(moved[0], said[0])
-    assert len(examine._SAID) == examine._SAID_MOST, "the oldest go"
+    assert len(examine.answers.kept) == examine.answers.most, "the oldest go"

@@ -54,6 +54,10 @@ def make(method: str, amount: float = 12, unit: str = "rounds", points: int = 4,
     )
 
 
+#: a checkpoint after every round
+OFTEN = loop.Pace(every=0.0, share=1e9)
+
+
 def go(t: Trial, out: Path, home: Path, **more) -> dict:
     run = TrialDir(out, t)
     with run.lock():
@@ -114,10 +118,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "scratch"])
 def test_killed_and_continued_has_the_same_bits(tmp_path, home, monkeypatch, method):
     at = random.Random(method).randint(1, 3)
-    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", 0.0)
-    monkeypatch.setattr(loop, "_CHECKPOINT_SHARE", 1e9)
     t = make(method)
-    go(t, tmp_path / "whole", home)
+    go(t, tmp_path / "whole", home, pace=OFTEN)
     seen = []
 
     def kill(row):
@@ -126,12 +128,12 @@ def test_killed_and_continued_has_the_same_bits(tmp_path, home, monkeypatch, met
             raise Killed
 
     with pytest.raises(Killed):
-        go(t, tmp_path / "killed", home, on_point=kill)
+        go(t, tmp_path / "killed", home, pace=OFTEN, on_point=kill)
     killed = TrialDir(tmp_path / "killed", t)
     assert killed.status() == "partial"
     state = torch.load(killed.path / "checkpoint/state.pt", weights_only=True)
     assert 0 < state["progress"]["rounds"] < 12
-    go(t, tmp_path / "killed", home)
+    go(t, tmp_path / "killed", home, pace=OFTEN)
     same_but_times(TrialDir(tmp_path / "whole", t).path, killed.path)
 
 
@@ -157,14 +159,12 @@ class Hoarder(dfad.DFAD):
 @pytest.fixture
 def hoarder(monkeypatch):
     monkeypatch.setattr(registry.methods, "get", lambda name: Hoarder)
-    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", 0.0)
-    monkeypatch.setattr(loop, "_CHECKPOINT_SHARE", 1e9)
     return make("dfad")
 
 
 def test_a_pool_goes_on_after_a_kill_and_is_measured_when_its_files_are_gone(tmp_path, home, hoarder):
     whole, killed = TrialDir(tmp_path / "whole", hoarder), TrialDir(tmp_path / "killed", hoarder)
-    go(hoarder, tmp_path / "whole", home)
+    go(hoarder, tmp_path / "whole", home, pace=OFTEN)
     seen = []
 
     def kill(row):
@@ -173,13 +173,13 @@ def test_a_pool_goes_on_after_a_kill_and_is_measured_when_its_files_are_gone(tmp
             raise Killed
 
     with pytest.raises(Killed):
-        go(hoarder, tmp_path / "killed", home, on_point=kill)
+        go(hoarder, tmp_path / "killed", home, pace=OFTEN, on_point=kill)
     pools = killed.path / "checkpoint" / "pools" / "images"
     assert len(list(pools.iterdir())) >= 3
     state = torch.load(killed.path / "checkpoint/state.pt", weights_only=True)
     assert state["method"]["pools"]["images"].keys() == {"capacity", "total", "segments"}
     (pools / "segment-900-901.pt").write_bytes(b"of a checkpoint that never came")
-    go(hoarder, tmp_path / "killed", home)
+    go(hoarder, tmp_path / "killed", home, pace=OFTEN)
     same_but_times(whole.path, killed.path)
     assert not (killed.path / "checkpoint").exists()
     kept = torch.load(killed.path / "final/parts.pt", weights_only=True)["pools"]["images"]
@@ -192,7 +192,7 @@ def test_a_pool_goes_on_after_a_kill_and_is_measured_when_its_files_are_gone(tmp
 
 def test_numbers_measured_with_other_kernels_are_told(tmp_path, home, hoarder, monkeypatch):
     run = TrialDir(tmp_path, hoarder)
-    go(hoarder, tmp_path, home)
+    go(hoarder, tmp_path, home, pace=OFTEN)
     told = run.result()
     monkeypatch.setattr(measure, "kernels", lambda: "here")
     twice = "there; measured with here"
@@ -204,7 +204,7 @@ def test_numbers_measured_with_other_kernels_are_told(tmp_path, home, hoarder, m
 
 def test_files_of_a_pool_without_a_checkpoint_are_swept(tmp_path, home, hoarder):
     """Killed before the first checkpoint, or with one that cannot be read: the next try has its own files."""
-    go(hoarder, tmp_path / "whole", home)
+    go(hoarder, tmp_path / "whole", home, pace=OFTEN)
     for name, state in (("none", None), ("torn", b"PK\x03\x04 not a checkpoint")):
         run = TrialDir(tmp_path / name, hoarder)
         pools = run.path / "checkpoint" / "pools" / "images"
@@ -212,19 +212,18 @@ def test_files_of_a_pool_without_a_checkpoint_are_swept(tmp_path, home, hoarder)
         (pools / "segment-0-15.pt").write_bytes(b"left by a kill")
         if state:
             (run.path / "checkpoint/state.pt").write_bytes(state)
-        go(hoarder, tmp_path / name, home)
+        go(hoarder, tmp_path / name, home, pace=OFTEN)
         same_but_times(TrialDir(tmp_path / "whole", hoarder).path, run.path)
 
 
 def test_a_corrupt_checkpoint_starts_over_and_says_so(tmp_path, home, monkeypatch):
-    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", 0.0)
     t = make("dfad")
-    go(t, tmp_path / "whole", home)
+    go(t, tmp_path / "whole", home, pace=OFTEN)
     run = TrialDir(tmp_path / "torn", t)
     run.path.joinpath("checkpoint").mkdir(parents=True)
     (run.path / "checkpoint/state.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
     run.append({"point": 1, "top1": 99.0})
-    go(t, tmp_path / "torn", home)
+    go(t, tmp_path / "torn", home, pace=OFTEN)
     same_but_times(TrialDir(tmp_path / "whole", t).path, run.path)
     assert "starts over" in (run.path / "note.json").read_text()
 
@@ -260,10 +259,9 @@ def test_a_loss_that_is_not_finite_ends_the_trial_in_words(tmp_path, home):
         go(make("dfad", 40, lr_s=1e30), tmp_path, home)
 
 
-def test_a_budget_that_never_moves_fails(tmp_path, home, monkeypatch):
-    monkeypatch.setattr(loop, "_PATIENCE", 5)
+def test_a_budget_that_never_moves_fails(tmp_path, home):
     with pytest.raises(Diverged, match="student_updates stood still"):
-        go(make("dfad", 4, "student_updates", s_steps=0), tmp_path, home)
+        go(make("dfad", 4, "student_updates", s_steps=0), tmp_path, home, pace=loop.Pace(patience=5))
 
 
 def test_a_cell_the_method_refuses_is_skipped_with_its_reason(tmp_path):
