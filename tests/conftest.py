@@ -1,13 +1,13 @@
 """One thread a worker: two workers on two cores get in each other's way otherwise. What many tests share.
 
-`dfkd` is the command, `planted` and `known` a file of Inception weights of the right layout.
+`dfkd` is the command, `ray` a Ray, `planted` and `known` a file of Inception weights of the right layout.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -51,6 +51,18 @@ def dfkd() -> Callable[..., Said]:
         return Said(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
     return call
+
+
+@pytest.fixture(scope="session")
+def ray() -> Iterator[None]:
+    """One Ray of this machine's own for all tests that need no other."""
+    from harness.schedule.on_ray import connected
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.syspath_prepend(str(Path(__file__).parents[1]))
+        with connected(None):
+            yield
 
 
 @pytest.fixture(scope="session")

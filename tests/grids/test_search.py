@@ -18,7 +18,6 @@ from scipy import stats
 
 from benchmarks.shared.tuned import DIGITS
 from harness import registry
-from harness.cli import main
 from harness.cli.search import run_search
 from harness.config import Budget, Recipe, Trial
 from harness.errors import DfkdError
@@ -36,9 +35,9 @@ from harness.tasks import images
 from harness.tasks.catalog import RECIPES
 from harness.trials import examine, loop, teachers
 from harness.trials import trial as trials
+from tests.build import trial_of
 from tests.schedule.noop_search import HERE, calls, top1
 from tests.schedule.noop_trial import TEACHER
-from tests.schedule.test_schedule import ray  # noqa: F401
 
 OVER = {"lr_s": Axis(log(1e-3, 0.3)), "student_bn": Axis(choice("train", "eval"))}
 
@@ -46,22 +45,10 @@ OVER = {"lr_s": Axis(log(1e-3, 0.3)), "student_bn": Axis(choice("train", "eval")
 def make(
     method: str = "dfad", recipe: Recipe = RECIPES["small"], budget: float = 90, **settings: Any
 ) -> Trial:
-    cls = registry.methods.get(method)
-    return Trial(
-        task="digits",
-        task_version=1,
-        teacher="lenet5_bn",
-        student="lenet5_half_bn",
-        method=method,
-        method_version=cls.VERSION,
-        settings=resolve(method, cls.HP, cls.PRESETS, settings),
-        recipe=recipe,
-        teacher_seed=0,
+    return trial_of(
+        method, settings, teacher="lenet5_bn", student="lenet5_half_bn", recipe=recipe, seed=100, points=9,
         budget=Budget(amount=budget, unit="student_updates"),
-        seed=100,
-        label=method,
-        points=9,
-    )
+    )  # fmt: skip
 
 
 def goal(over: dict[str, Axis] | None = None, **more: Any) -> Goal:
@@ -225,15 +212,8 @@ def test_what_decides_is_asked_for() -> None:
 def test_the_record(tmp_path: Path) -> None:
     search = go(goal(), tmp_path, 6)
     found = json.loads((search.folder / "search.json").read_text())
-    assert (
-        found["trials_used"] == 6
-        and found["complete"]
-        and found["asked"]["over"]
-        == {
-            "lr_s": "0.001 to 0.3, by its logarithm",
-            "student_bn": "one of train, eval",
-        }
-    )
+    over = {"lr_s": "0.001 to 0.3, by its logarithm", "student_bn": "one of train, eval"}
+    assert found["trials_used"] == 6 and found["complete"] and found["asked"]["over"] == over
     assert found["stopped_early"] == told(search).count("stopped")
     best = best_of(search)
     assert best and found["chosen"]["trial"] == best.id and found["chosen"]["settings"] == best.values
@@ -361,7 +341,7 @@ def test_one_worker_on_ray_does_what_this_process_does(
     here = go(goal(draw=1), tmp_path / "here", 4)
     assert told(here) == ["done", "stopped", "stopped", "done"]
     capfd.readouterr()
-    go(goal(draw=1), tmp_path / "ray", 2, workers=1)
+    go(goal(draw=1), tmp_path / "ray", 2)
     there = go(goal(draw=1), tmp_path / "ray", 4, workers=1)  # ASHA knows of the first two
     assert files(there) == files(here)
     assert [calls(run) for run in there.runs.values()] == [1] * 4
@@ -534,14 +514,6 @@ def test_a_trial_of_a_search_goes_on_from_its_checkpoint_and_tells_of_the_rows_t
 # --- the command --------------------------------------------------------------------------------
 
 
-def call(capsys: Any, monkeypatch: Any, *words: object) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["dfkd", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
-
-
 MISTAKES = {
     "search dfadd --from digits": ("unknown row or method 'dfadd'", "did you mean 'dfad'"),
     "search dfad": ("dfad with its own defaults needs --task, --pair, --budget", "--from GRID"),
@@ -559,46 +531,33 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("words", MISTAKES)
-def test_a_mistake_is_one_line(capsys: Any, monkeypatch: Any, tmp_path: Path, words: str) -> None:
-    code, out, err = call(capsys, monkeypatch, *words.split(), "--out", tmp_path)
+def test_a_mistake_is_one_line(dfkd: Any, tmp_path: Path, words: str) -> None:
+    code, out, err = dfkd(*words.split(), "--out", tmp_path)
     assert (code, out) == (2, "") and err.startswith("dfkd: ") and err.count("\n") == 1
     for part in MISTAKES[words]:
         assert part in err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_search_as_a_person_sees_it(capsys: Any, monkeypatch: Any, tmp_path: Path, home: Path) -> None:
+def test_a_search_as_a_person_sees_it(dfkd: Any, monkeypatch: Any, tmp_path: Path, home: Path) -> None:
     monkeypatch.setitem(RECIPES, "small", TINY)
-    words = ["search", "noise", "--from", "digits", "--pair", "lenet5_bn:lenet5_half_bn", "--budget"]
-    words += [
-        "18:student_updates",
-        "--set",
-        "noise.batch=16",
-        "--over",
-        "lr_s,tau",
-        "--trials",
-        "3",
-        "--workers",
-    ]
-    words += ["0", "--out", str(tmp_path), "--teachers", str(home)]
-    code, out, err = call(capsys, monkeypatch, *words)
+    words = "search noise --from digits --pair lenet5_bn:lenet5_half_bn --budget 18:student_updates".split()
+    words += "--set noise.batch=16 --over lr_s,tau --trials 3 --workers 0".split()
+    words += ["--out", str(tmp_path), "--teachers", str(home)]
+    code, out, err = dfkd(*words)
     assert code == 0, err
-    assert [line.split()[:2] for line in err.splitlines()] == [[f"[{i}/3]", w] for i, w in _ends(err)]
+    assert [line.split()[0] for line in err.splitlines()] == ["[1/3]", "[2/3]", "[3/3]"]
     table = out.split("\n\n")[0].splitlines()
     assert table[0].split() == ["trial", "lr_s", "tau", "val_nll", "val_top1", "budget", "%", "ended", "why"]
     assert len(table) == 4 and sum("chosen" in row for row in table) == 1
     assert "3 of 3 trials used" in out and "to paste into a grid" in out and "No test image was seen" in out
     folder = next((tmp_path / "search").iterdir())
     assert folder.name.startswith("noise-digits-lenet5_bn-lenet5_half_bn-")
-    code, again, err = call(capsys, monkeypatch, *words, "--json")
+    code, again, err = dfkd(*words, "--json")
     assert (code, err) == (0, "")
     found = json.loads(again)
     assert found["trials_used"] == 3 and found["folder"] == str(folder)
     first = found["trials"][0]["settings"]
     assert found["asked"]["given"]["batch"] == 16 and first["lr_s"] == DIGITS["noise"]["lr_s"]
-    listed = call(capsys, monkeypatch, "list", folder / "chosen.py", "--json")
+    listed = dfkd("list", folder / "chosen.py", "--json")
     assert listed[0] == 0 and {t["seed"] for t in json.loads(listed[1])} == {0, 1, 2}
-
-
-def _ends(err: str) -> list[tuple[int, str]]:
-    return [(i + 1, line.split()[1]) for i, line in enumerate(err.splitlines())]

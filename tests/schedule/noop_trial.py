@@ -1,7 +1,8 @@
 """Stands in for `harness.trials.trial.run_trial` and the teacher job; imported by workers by its name.
 
-What a trial does is told by its settings: ``{"do": ..., "nap": seconds, "rounds": n}``. Every call leaves
-a line in ``calls.txt`` of its directory: a file survives whatever happens to the process.
+What a trial does is told by its settings: ``{"do": "disk, die", "nap": seconds}``, a word for each try, the
+last one for all that follow. Every call leaves a line in ``calls.txt`` of its directory: a file survives
+whatever happens to the process.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def run_trial(
         ray = sys.modules.get("ray")
         node = ray.get_runtime_context().get_node_id() if ray and ray.is_initialized() else ""
         file.write(f"{os.getpid()} {node} {device} {os.environ.get('OMP_NUM_THREADS', '')}\n")
-    do = trial.settings.get("do", "")
+    words = trial.settings.get("do", "").split(", ")
+    do = words[min(tries, len(words)) - 1]
     if do == "diverge":
         raise Diverged("loss of 'G' is not finite in round 3: bn")
     if do == "bug":
@@ -71,7 +73,7 @@ def run_trial(
         raise DfkdError(f"cifar10 is not in {data_root}")
     if do == "ctrl-c":
         raise KeyboardInterrupt
-    if do == "die" or (do == "die once" and tries == 1):
+    if do == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     checkpoint = run.path / "checkpoint" / "at.json"
     start = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
