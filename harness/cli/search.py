@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.grids.goal import Goal
     from harness.grids.search import Search
     from harness.grids.start import Start
+    from harness.schedule.attempt import Errand
 
 
 @on_method("seeds", "equal_cost")
@@ -59,17 +60,12 @@ def search(
     choice. Writes OUT/search/<method>-<task>-<pair>-<key>/: search.json, and chosen.py, a grid of the
     choice beside what was before.
     """
+    from harness.schedule.attempt import Errand
+
     goal = _goal(start, over, by, sampler, draw, seed, eta)
+    errand = Errand(out, teachers or out / "teachers", data_root, gpus=gpus_per_trial)
     found, interrupted = run_search(
-        goal,
-        out,
-        trials,
-        workers=workers,
-        gpus_per_trial=gpus_per_trial,
-        address=address,
-        data_root=data_root,
-        teachers_dir=teachers,
-        tell=printing.note,
+        goal, errand, trials, workers=workers, address=address, tell=printing.note
     )
     _tell_search(found, as_json)
     if interrupted:
@@ -148,30 +144,22 @@ def _tell_search(found: Search, as_json: bool) -> None:
 
 def run_search(
     goal: Goal,
-    out: Path,
+    errand: Errand,
     trials: int = TRIALS,
     *,
     workers: int | None = None,
-    gpus_per_trial: float = 0.0,
     address: str | None = None,
-    data_root: Path | None = None,
-    teachers_dir: Path | None = None,
     tell: Callable[[str], None] | None = None,
-    **by: Any,
 ) -> tuple[Search, bool]:
     """Run what is missing of a search; its teacher first.
 
     Args:
         goal: what is asked for.
-        out: the store.
+        errand: where things lie, ``out`` being the store; trials see the validation images, whatever it says.
         trials: how many in all, those that ran before among them.
-        workers: as `harness.schedule.run.run_trials` takes it; so are the next four.
-        gpus_per_trial: a share of a GPU, or a whole number.
-        address: of a running Ray cluster.
-        data_root: where data sets lie.
-        teachers_dir: default ``<out>/teachers``.
+        workers: as `harness.schedule.run.run_trials` takes it.
+        address: as `harness.schedule.run.run_trials` takes it.
         tell: hears a line whenever a trial ends.
-        by: ``run_trial``, ``have_teacher``: ``module:function`` instead of those of `Errand`.
 
     Returns:
         The search as it stands, and whether Ctrl-C or SIGTERM ended it early.
@@ -182,24 +170,15 @@ def run_search(
     from harness.errors import DfkdError
     from harness.grids.search import Search
     from harness.schedule import preflight
-    from harness.schedule.attempt import Errand
     from harness.schedule.run import run
 
-    preflight.arguments(workers, gpus_per_trial, address, ())
+    preflight.arguments(workers, errand.gpus, address, ())
     if trials < 1:
         raise DfkdError(f"--trials {trials}: give 1 or more")
-    teachers_dir = teachers_dir or Path(out) / "teachers"
-    search = Search(goal, out, trials, tell)
+    search = Search(goal, errand.out, trials, tell)
     with search.held():
-        search.check_origin(teachers_dir)
-        errand = Errand(
-            out=search.folder,
-            teachers_dir=teachers_dir,
-            data_root=data_root,
-            gpus=gpus_per_trial,
-            on="val",
-            **by,
-        )
-        interrupted = run(search, errand, workers, address)
+        search.check_origin(errand.teachers_dir)
+        own = dataclasses.replace(errand, out=search.folder, on="val")
+        interrupted = run(search, own, workers, address)
         search.save()
     return search, interrupted

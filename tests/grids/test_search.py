@@ -28,6 +28,7 @@ from harness.grids.goal import Goal, Tried
 from harness.grids.search import Search
 from harness.metrics.accuracy import val
 from harness.metrics.base import Evidence
+from harness.schedule.attempt import Errand
 from harness.schedule.rungs import Climb, Rungs, points_for
 from harness.settings import choice, log, resolve, uniform
 from harness.store.directory import TrialDir
@@ -57,7 +58,11 @@ def goal(over: dict[str, Axis] | None = None, **more: Any) -> Goal:
 
 def go(what: Goal, out: Path, trials: int = 8, **options: Any) -> Search:
     options = {"workers": 0} | options
-    return run_search(what, out, trials, run_trial=HERE, have_teacher=TEACHER, **options)[0]
+    return run_search(what, errand(out), trials, **options)[0]
+
+
+def errand(out: Path) -> Errand:
+    return Errand(out, out / "teachers", run_trial=HERE, have_teacher=TEACHER)
 
 
 def best_of(search: Search) -> Tried | None:
@@ -261,7 +266,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_end(tmp_path: Path, trap:
     folder = what.folder(tmp_path)
     folder.mkdir(parents=True)
     (folder / trap).write_text(f"dfad, trial {victim.number}")
-    search, interrupted = run_search(what, tmp_path, 6, workers=0, run_trial=HERE, have_teacher=TEACHER)
+    search, interrupted = run_search(what, errand(tmp_path), 6, workers=0)
     assert interrupted == (trap == "ctrl-c") and not search.complete()
     assert told(search)[victim.number] == "open" and not (folder / "chosen.py").exists()
     reason = search.tries()[victim.number].reason
@@ -443,7 +448,7 @@ def test_a_choice_is_the_same_whatever_the_test_labels_are(
     what = Goal(start=start, given={"batch": 16}, over=over)
 
     def trials(out: Path) -> bytes:
-        search, _ = run_search(what, out, 3, workers=0, teachers_dir=home, have_teacher=TEACHER)
+        search, _ = run_search(what, Errand(out, home, have_teacher=TEACHER), 3, workers=0)
         assert search.complete()
         return (search.folder / "search.json").read_bytes()
 
