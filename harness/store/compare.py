@@ -257,11 +257,10 @@ def resolution(a: Record, b: Record) -> float:
 
 def _why(record: Record, others: Sequence[Record], name: str) -> str:
     """Why a trial has no counterpart, and where it stands itself if it has no number."""
-    told = ""
-    for names, text in _LEVELS:
-        if not any(_key(o, names) == _key(record, names) for o in others):
-            told = f"{name} has {text.format(**vars(record))}"
-            break
+    missing = (
+        text for names, text in _LEVELS if not any(_key(o, names) == _key(record, names) for o in others)
+    )
+    told = next((f"{name} has {text.format(**vars(record))}" for text in missing), "")
     if not told and any(_key(o, _KEYS[0]) == _key(record, _KEYS[0]) for o in others):
         told = f"that of {name} was closer to another"
     elif not told:

@@ -220,33 +220,31 @@ def pack(grid: Grid, trials: Sequence[Trial], dirs: Store, stale: Staleness, com
     Raises:
         DfkdError: where a trial is running, or nothing has ended, or a file cannot be read.
     """
-    runs = [dirs.run(trial) for trial in trials]
-    states = [run.status() for run in runs]
-    if "running" in states:
-        raise DfkdError(f"trial {runs[states.index('running')].id} is running: publish when it has ended")
-    if not set(states) & set(_SETTLED):
-        raise DfkdError(f"none of {len(runs)} trials has ended under {dirs.out}: nothing to publish")
-    ended = {run.id: run for run, state in zip(runs, states, strict=True) if state in _SETTLED}
-    results = {id: run.result() or {} for id, run in ended.items()}
-    why = {
-        id: stale(run.trial, results[id].get("provenance", {})) for id, run in ended.items() if results[id]
-    }
+    runs = {trial.id: dirs.run(trial) for trial in trials}
+    looks = {id: run.look() for id, run in runs.items()}
+    if running := [id for id, look in looks.items() if look.status == "running"]:
+        raise DfkdError(f"trial {running[0]} is running: publish when it has ended")
+    ended = {id: look for id, look in looks.items() if look.status in _SETTLED}
+    if not ended:
+        raise DfkdError(f"none of {len(trials)} trials has ended under {dirs.out}: nothing to publish")
+    results = {id: look.result for id, look in ended.items() if look.result}
+    why = {id: stale(runs[id].trial, result.get("provenance", {})) for id, result in results.items()}
     about = {
         "grid": grid.model_dump(mode="json"),
         "command": command,
         "stale": {id: reason for id, reason in sorted(why.items()) if reason},
     }
-    shown = _shown(trials, results, ended)
+    shown = _shown(trials, results, runs)
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
         _add(file, "grid.json", json.dumps(about, indent=1).encode())
         _add(file, "trials.jsonl", b"".join(t.model_dump_json().encode() + b"\n" for t in trials))
-        for id, run in sorted(ended.items()):
+        for id, look in sorted(ended.items()):
             for name in KEPT:
-                if (path := run.path / name).is_file():
+                if (path := runs[id].path / name).is_file():
                     _add(file, f"{id}/{name}", read_bytes(path))
-            if failure := run.failure():  # its detail is a traceback, with the folders of one machine
-                _add(file, f"{id}/failure.json", json.dumps(failure | {"detail": ""}).encode())
+            if look.failure:  # its detail is a traceback, with the folders of one machine
+                _add(file, f"{id}/failure.json", json.dumps(look.failure | {"detail": ""}).encode())
             if id in shown and (arrays := dirs.samples(id)) is not None:
                 _add(file, f"{id}/samples.npz", _packed(_thinned(arrays)))
     return made.getvalue()
@@ -258,11 +256,11 @@ def _shown(
     """Of each row a report may have, the finished trial with the lowest seed that has images."""
     found: dict[tuple[Any, ...], Trial] = {}
     for trial in trials:
-        made_with = results.get(trial.id, {}).get("provenance", {})
+        if trial.id not in results or not (runs[trial.id].path / "samples.npz").is_file():
+            continue
+        made_with = results[trial.id].get("provenance", {})
         digests = (made_with.get("teacher_digest"), made_with.get("data_digest"))
         key = (trial.task, trial.teacher, trial.student, trial.teacher_seed, trial.label, *digests)
-        if not results.get(trial.id) or not (runs[trial.id].path / "samples.npz").is_file():
-            continue
         if key not in found or trial.seed < found[key].seed:
             found[key] = trial
     return {trial.id for trial in found.values()}
