@@ -514,9 +514,13 @@ def curves(labels: list[str]) -> pd.DataFrame:
 LONG = [f"a rather long name of a row, {i}" for i in range(24)]
 
 
-@pytest.mark.parametrize("n", [3, 13, 24])
-def test_labels_never_meet(n):
-    names = LONG[:n]
+#: whose legend was once a letter too wide
+SHORT = "full,norms 1+2+3,norms 0+2+3,norms 0+1+3,norms 0+1+2,no CFE,- l2,- bn,- scl,- ce".split(",")
+
+
+@pytest.mark.parametrize("names", [LONG[:3], SHORT, LONG[:13], LONG])
+def test_labels_never_meet(names):
+    n = len(names)
     looks = styled(*names)
     values = [interval([90.0 + i / 9, 91.0 + i / 9, 90.5]) for i in range(n)]
     rows = [Bar(m, "method", v, (90.0, 91.0)) for m, v in zip(names, values, strict=True)]
