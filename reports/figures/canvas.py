@@ -133,10 +133,10 @@ def short(label: str, most: int = 26) -> str:
 
 
 def legend_columns(names: Sequence[str], size: float = 9) -> int:
-    """As many columns as fit the width, at about 0.075 inch a letter of 9 points and 0.6 inch a handle."""
+    """As many columns as fit the width, at about 0.075 inch a letter of 9 points and 0.615 inch a handle."""
     for columns in (4, 3, 2):
         rows = math.ceil(len(names) / columns)
         longest = [max(map(len, names[i : i + rows])) for i in range(0, len(names), rows)]
-        if sum(size / 9 * (0.6 + 0.075 * letters) for letters in longest) <= WIDTH:
+        if sum(size / 9 * (0.615 + 0.075 * letters) for letters in longest) <= WIDTH:
             return columns
     return 1

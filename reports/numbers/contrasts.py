@@ -1,6 +1,6 @@
 """Rows of a grid against one another, seed by seed: differences, intervals, a verdict in words.
 
-`paired` gives the numbers (``contrasts.csv`` is exactly that); `reports.tables.sections` lays them out for
+`paired` gives the numbers (``contrasts.csv`` is exactly that); `reports.tables.contrasts` lays them out for
 people.
 """
 

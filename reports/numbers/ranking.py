@@ -1,7 +1,7 @@
 """Rows against one another over all cells of a grid: paired tests with Holm, mean ranks, critical difference.
 
 `comparisons` gives the tests (``comparisons.csv`` is exactly that), `ranks` what a critical-difference
-diagram needs; `reports.tables.across` lays them out for people.
+diagram needs; `reports.tables.ranking` lays them out for people.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Published numbers beside ours: gap, the teachers' gap, and whether ours is reproduced, above or below.
 
-`against` gives the numbers (``verdicts.csv`` is exactly that), `reports.tables.beside` lays them out for
+`against` gives the numbers (``verdicts.csv`` is exactly that), `reports.tables.verdicts` lays them out for
 people.
 """
 

@@ -110,12 +110,13 @@ def lines(ax) -> list[tuple[list[float], list[float]]]:
     return [(list(map(float, line.get_xdata())), list(map(float, line.get_ydata()))) for line in ax.lines]
 
 
+def bar(label: str, *top1: float, kind: str = "method") -> Bar:
+    return Bar(label, kind, interval(top1), top1)
+
+
 class TestBars:
     def test_the_axes_hold_the_means_the_intervals_and_the_seeds(self):
-        rows = [
-            Bar("kd", "reference", interval([99.0]), (99.0,)),
-            Bar("cpsc", "method", interval([90.0, 92.0, 94.0]), (90.0, 92.0, 94.0)),
-        ]
+        rows = [bar("kd", 99.0, kind="reference"), bar("cpsc", 90.0, 92.0, 94.0)]
         looks = styles({"kd": ("kd", "reference"), "cpsc": ("cpsc", "method")})
         figure = bars(rows, looks, 99.5, 10.0)
         whole, near = figure.axes
@@ -130,14 +131,12 @@ class TestBars:
         assert [t.get_text() for t in near.texts] == ["99.00", "92.00 ± 4.97"]  # 4.302653 * 2 / sqrt 3
         assert near.get_xlim()[0] < 90 < 99.5 < near.get_xlim()[1]
 
-    def test_far_rows_leave_the_close_up(self):
-        rows = [Bar(n, "method", interval([v]), (v,)) for n, v in (("a", 97.0), ("b", 96.0), ("c", 20.0))]
+    def test_far_rows_leave_the_close_up_and_low_rows_need_none(self):
+        rows = [bar("a", 97.0), bar("b", 96.0), bar("c", 20.0)]
         near = bars(rows, styled("a", "b", "c"), 99.0, 10.0).axes[1]
         assert near.get_xlim()[0] > 90 and "◂" in [t.get_text() for t in near.texts]
-
-    def test_low_rows_need_none(self):
-        rows = [Bar(n, "method", interval([v]), (v,)) for n, v in (("a", 30.0), ("b", 20.0))]
-        assert len(bars(rows, styled("a", "b"), float("nan"), 10.0).axes) == 1
+        low = bars([bar("a", 30.0), bar("b", 20.0)], styled("a", "b"), float("nan"), 10.0)
+        assert len(low.axes) == 1
 
     def test_a_single_row_has_no_figure_and_missing_seeds_are_told(self):
         assert "bars-1" not in drawn(frame(row("a", 90.0)))[0]
@@ -515,9 +514,13 @@ def curves(labels: list[str]) -> pd.DataFrame:
 LONG = [f"a rather long name of a row, {i}" for i in range(24)]
 
 
-@pytest.mark.parametrize("n", [3, 13, 24])
-def test_labels_never_meet(n):
-    names = LONG[:n]
+#: whose legend was once a letter too wide
+SHORT = "full,norms 1+2+3,norms 0+2+3,norms 0+1+3,norms 0+1+2,no CFE,- l2,- bn,- scl,- ce".split(",")
+
+
+@pytest.mark.parametrize("names", [LONG[:3], SHORT, LONG[:13], LONG])
+def test_labels_never_meet(names):
+    n = len(names)
     looks = styled(*names)
     values = [interval([90.0 + i / 9, 91.0 + i / 9, 90.5]) for i in range(n)]
     rows = [Bar(m, "method", v, (90.0, 91.0)) for m, v in zip(names, values, strict=True)]
@@ -566,7 +569,7 @@ def test_labels_of_maps_and_sweeps_never_meet():
 def test_a_row_has_one_colour_in_every_figure():
     looks = styled("a", "b")
     wanted = looks["b"].colour
-    shown = bars([Bar(n, "method", interval([50.0]), (50.0,)) for n in "ab"], looks, 99.0, 10.0)
+    shown = bars([bar(n, 50.0) for n in "ab"], looks, 99.0, 10.0)
     assert to_hex(shown.axes[0].patches[1].get_edgecolor()) == wanted
     dear = cost([Dot(n, interval([50.0]), 1.0, False) for n in "ab"], looks, 99.0)
     assert wanted in {line.get_color() for line in dear.axes[0].lines}

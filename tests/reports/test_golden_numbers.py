@@ -16,7 +16,7 @@ import scipy.stats
 
 from reports.numbers import ranking, verdicts
 from reports.numbers.table import main
-from tests.reports.golden import HERE, KNOWN, NAMES, stored, write
+from tests.reports.golden import HERE, KNOWN, NAMES, numbers, write
 
 PLACE = ["task", "teacher", "student"]
 
@@ -32,7 +32,7 @@ def test_file(written, kind):
 
 
 def test_the_trials_hold_what_they_promise():
-    frame = stored("numbers_trials")
+    frame = numbers()
     assert set(frame["status"]) == {"done", "failed", "skipped", "missing", "running"}
     assert frame["stale"].astype(bool).any() and set(frame["teacher_digest"]) >= {"9c" * 32, "1f" * 32}
     assert frame.duplicated(["id", "variant"]).any() and frame.duplicated("id").sum() > 3
@@ -45,7 +45,7 @@ def test_the_trials_hold_what_they_promise():
 
 def standing() -> pd.DataFrame:
     """Results that count: done, not stale, each trial once a row."""
-    frame = stored("numbers_trials").drop_duplicates(["id", "variant"])
+    frame = numbers().drop_duplicates(["id", "variant"])
     return frame[(frame["status"] == "done") & (frame["stale"] == "")]
 
 
@@ -108,7 +108,7 @@ def test_ranks_are_scipys():
     free = frame[~frame["reference"] & ~frame["control"]]
     means = free.groupby([*PLACE, "variant"])["top1"].agg(["mean", "size"])
     whole = means[means["size"] == 3]["mean"].unstack("variant").dropna(axis=1)
-    got = ranking.ranks(main(stored("numbers_trials")))
+    got = ranking.ranks(main(numbers()))
     assert set(got.names) == set(whole.columns) and len(got.cells) == len(whole) == 4
     want = scipy.stats.friedmanchisquare(*(whole[name] for name in whole))
     assert (got.statistic, got.p) == (pytest.approx(want.statistic), pytest.approx(want.pvalue))

@@ -14,7 +14,7 @@ from reports.tables.layout import blocks
 from reports.tables.model import Head, Line, Table
 from reports.tables.sections import sections
 from tests.build import frame_rows
-from tests.reports.golden import CURVES, KNOWN, stored
+from tests.reports.golden import CURVES, KNOWN, numbers
 
 needs_tex = [
     pytest.mark.tex,
@@ -75,7 +75,7 @@ def of_rows(rows: list[dict[str, object]], **words: str) -> str:
 
 
 def of_numbers(**words: str) -> str:
-    return document(work_out(stored("numbers_trials"), CURVES, KNOWN), **words)
+    return document(work_out(numbers(), CURVES, KNOWN), **words)
 
 
 def report() -> str:

@@ -241,7 +241,7 @@ def test_a_breach_is_one(module, name):
         ("harness.cli.grid", "reports.report.Results"),
         ("harness.schedule.attempt", "name:harness.trials.trial"),
         ("harness.registry", "name:methods.cpsc"),
-        ("reports.page.page", "reports.tables.text.to_text"),
+        ("reports.page.page", "reports.tables.model.to_text"),
         ("methods.cpsc", "methods.shared.losses"),
     ],
 )

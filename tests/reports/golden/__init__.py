@@ -12,6 +12,7 @@ from reports.numbers import published
 from reports.numbers.findings import work_out
 from reports.page import page
 from reports.tables import sections
+from tests.reports.golden.numbers_frame import trials
 
 HERE = Path(__file__).parent
 #: kind of file -> its golden one
@@ -26,9 +27,17 @@ CURVES = pd.DataFrame({name: pd.Series(dtype=float) for name in _POINT})
 
 
 def stored(name: str) -> pd.DataFrame:
-    """``report_trials``, ``report_curves`` (of the same trials) or ``numbers_trials``."""
+    """``report_trials`` or ``report_curves``, of the same trials.
+
+    Made up once: every kind of row a page can meet, on forty points.
+    """
     lines = (HERE / f"{name}.jsonl").read_text("utf-8").splitlines()
     return pd.DataFrame([json.loads(line) for line in lines])
+
+
+def numbers() -> pd.DataFrame:
+    """The trials of `numbers_frame`, which the golden report is of."""
+    return pd.DataFrame(trials())
 
 
 def images(id: str) -> dict[str, np.ndarray]:
@@ -42,8 +51,8 @@ def images(id: str) -> dict[str, np.ndarray]:
 
 
 def write(out: Path) -> dict[str, Path]:
-    """The report of ``numbers_trials`` in every format, and what a terminal shows of it."""
-    frame, formats = stored("numbers_trials"), ("md", "csv", "tex")
+    """The report of `numbers` in every format, and what a terminal shows of it."""
+    frame, formats = numbers(), ("md", "csv", "tex")
     files = page.write(
         "Nümbers", "A note & <more>.", frame, CURVES, lambda id: None, out, formats, known=KNOWN
     )
