@@ -1,12 +1,9 @@
-"""What several grids share; not a grid itself.
-
-``ROWS``, ``BUDGETS`` and ``AUTHORS`` are the authors' settings for CIFAR; `small` has those of tasks that a
-laptop can run.
+"""The authors' settings for CIFAR: rows, budgets, and what goes with a task or a pair; not a grid itself.
 
 What the headers call the cost of a grid is `harness.trials.costs.flops_per_update` of each row and pair on
-CIFAR-10,
-times its updates and seeds: two FLOP a multiply-add, without warm-up rounds, the teachers' training and the
-tests. CIFAR-100 is taken to cost the same, Tiny-ImageNet, with four times the pixels, four times as much.
+CIFAR-10, times its updates and seeds: two FLOP a multiply-add, without warm-up rounds, the teachers' training
+and the tests. CIFAR-100 is taken to cost the same, Tiny-ImageNet, with four times the pixels, four times as
+much.
 """
 
 from typing import Any

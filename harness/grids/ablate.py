@@ -92,7 +92,9 @@ def ablation(
 
 def _found(plan: _Plan, over: Sequence[str], keep: Sequence[str], only: Part | None) -> dict[str, Any]:
     fields = plan.fields
-    plan.full()
+    if why := plan.why_not({}):
+        raise DfkdError(f"{plan.start.label} itself cannot run: {why}")
+    plan.add(Row(FULL, {}, "", f"{plan.start.label} as it stands"))
     wanted = [name for name in fields if not over or name in over]
     if only != "structure":
         _losses(plan, [name for name in wanted if fields[name][1].term], keep)
@@ -133,23 +135,15 @@ class _Plan:
         given = [self.start.given(*cell) for cell in self.cells]
         return [resolve(self.start.method, self.cls.HP, self.cls.PRESETS, {**g, **changes}) for g in given]
 
-    def full(self) -> None:
-        """The row that the others are measured against.
-
-        Raises:
-            DfkdError: when it cannot run.
-        """
-        if why := self.obstacle({}) or self.lossless({}):
-            raise DfkdError(f"{self.start.label} itself cannot run: {why}")
-        self.add(Row(FULL, {}, "", f"{self.start.label} as it stands"))
-
     def obstacle(self, changes: Mapping[str, Any]) -> str:
         """Why a row runs in none of the cells, or an empty text."""
         found = list(obstacles(self.start.method, self.settings(changes), self.cells))
         return found[0] if all(found) else ""
 
-    def lossless(self, changes: Mapping[str, Any]) -> str:
-        """Why a row has nothing to minimise in any cell, or an empty text."""
+    def why_not(self, changes: Mapping[str, Any]) -> str:
+        """`obstacle`, or why a row has nothing to minimise in any of the cells, or an empty text."""
+        if why := self.obstacle(changes):
+            return why
         found = [str(loss["error"]) for loss in self._losses(changes)]
         return found[0] if all(found) else ""
 
@@ -217,7 +211,7 @@ def _losses(plan: _Plan, wanted: Sequence[str], keep: Sequence[str]) -> None:
 
 def _try(plan: _Plan, row: Row, other: Mapping[str, Any]) -> None:
     """Take a row of losses unless it cannot run, or has the terms of the row with changes ``other``."""
-    why = plan.obstacle(row.changes) or plan.lossless(row.changes)
+    why = plan.why_not(row.changes)
     if not why and (terms := plan.idle(row.changes, other)) is not None:
         why = f"its loss has the terms it has otherwise: {', '.join(terms) or 'none'}"
     if why:
@@ -229,19 +223,18 @@ def _try(plan: _Plan, row: Row, other: Mapping[str, Any]) -> None:
 def _base(plan: _Plan, on: Mapping[str, Setting], keep: Sequence[str]) -> tuple[str, ...] | None:
     """Weights that ``bare`` keeps: those asked for, or the first smallest set that runs."""
 
-    def why_not(kept: Sequence[str]) -> str:
-        changes = {n: m.off for n, m in on.items() if n not in kept}
-        return plan.obstacle(changes) or plan.lossless(changes)
+    def without(kept: Sequence[str]) -> dict[str, Any]:
+        return {n: m.off for n, m in on.items() if n not in kept}
 
     if keep:
         for name in keep:
             if name not in on:
                 raise DfkdError(f"--base {name}: {plan.start.method}.{name} is off in full")
-        if why := why_not(keep):
+        if why := plan.why_not(without(keep)):
             raise DfkdError(f"--base {','.join(keep)} cannot run: {why}")
         return tuple(n for n in on if n in keep)
     sets = (kept for size in range(len(on)) for kept in combinations(on, size))
-    return next((kept for kept in sets if not why_not(kept)), None)
+    return next((kept for kept in sets if not plan.why_not(without(kept))), None)
 
 
 def _term(weights: Mapping[str, Setting], name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.config import Grid
-from harness.grids.write import literal
+from harness.grids.write import field
 from harness.grids.write import source as grid_source
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def settings(goal: Goal, best: Tried) -> dict[str, Any]:
 def block(goal: Goal, tries: Sequence[Tried], best: Tried) -> str:
     """The lines to paste into a grid."""
     chosen = {goal.start.method: settings(goal, best)}
-    return f"settings={literal(chosen, 0, 10)},\nnote={literal(note(goal, tries))},"
+    return (field("settings", chosen) + field("note", note(goal, tries))).rstrip()
 
 
 def note(goal: Goal, tries: Sequence[Tried]) -> str:

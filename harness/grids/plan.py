@@ -1,7 +1,7 @@
 """What is to come of a grid: where its trials stand, and the seconds that are left.
 
-A trial takes as long as its like that finished on this machine, in proportion to the budget; where there is
-none, as long as rounds of its like that are timed now.
+A trial takes as long as its like that finished on this machine, in proportion to the budget: by the clock, so
+with what else ran then. Where there is none, it takes as long as rounds of its like that are timed now.
 """
 
 from __future__ import annotations

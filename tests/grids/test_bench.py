@@ -1,7 +1,6 @@
 """What a trial costs: arithmetic by hand, and real rounds timed on noise."""
 
 import json
-import re
 
 import pytest
 import torch
@@ -164,14 +163,11 @@ def test_bench_tells_what_it_measured(dfkd, few):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--methods", "kd", "--task", "digits"), "takes a GRID, or else .*: no --pair"),
-        (("--methods", "kdd", *WORDS), "unknown row or method 'kdd'.*kd"),
-        (("--methods", "kd", *WORDS, "--set", "kd.bath=8"), "unknown setting of kd 'bath'.*batch"),
-        (("--methods", "kd", *WORDS, "--device", "tpu"), "--device 'tpu'"),
+        (("--methods", "kd", "--task", "digits"), ["takes a GRID, or else", "no --pair"]),
+        (("--methods", "kdd", *WORDS), ["unknown row or method 'kdd'", "'kd'"]),
+        (("--methods", "kd", *WORDS, "--set", "kd.bath=8"), ["unknown setting of kd 'bath'", "'batch'"]),
+        (("--methods", "kd", *WORDS, "--device", "tpu"), ["--device 'tpu'"]),
     ],
 )
 def test_bench_refuses_in_one_line(dfkd, words, complaint):
-    status, _, err = dfkd("bench", *words)
-    assert status == 2
-    assert re.search(complaint, err), err
-    assert len(err.strip().splitlines()) == 1
+    dfkd("bench", *words).refuses(*complaint)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-import resource
-import subprocess
-import sys
+from functools import cache
 from itertools import combinations
 
 import pytest
@@ -24,11 +22,17 @@ PAPER = (
 SMALL = {"tasks": ("digits",), "pairs": (("wrn16_2", "wrn16_1"),)}
 
 
+@cache
+def of(name: str) -> Grid:
+    return load.load(name)
+
+
 @pytest.fixture(scope="module")
 def trials() -> dict[str, list[Trial]]:
-    return {name: expand.trials_of(load.load(name)) for name in load.known()}
+    return {name: expand.trials_of(of(name)) for name in load.known()}
 
 
+@cache
 def header(name: str) -> str:
     return ast.get_docstring(ast.parse(load.find(name).read_text())) or ""
 
@@ -41,7 +45,12 @@ def part(name: str, title: str) -> str:
 
 
 def moved(name: str, **more: object) -> list[Trial]:
-    return expand.trials_of(override.override(load.load(name), **(SMALL | more)))  # type: ignore[arg-type]
+    return expand.trials_of(override.override(of(name), **(SMALL | more)))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def on_digits() -> dict[str, list[Trial]]:
+    return {name: moved(name) for name in PAPER}
 
 
 def by_row(found: list[Trial]) -> dict[str, Trial]:
@@ -68,7 +77,7 @@ def test_every_header_has_a_command_and_a_cost():
 def test_the_header_counts_rightly(name, trials):
     found, text = trials[name], part(name, "Trials")
     seeds = len({t.seed for t in found})
-    rows = len(expand.rows_of(load.load(name)))
+    rows = len(expand.rows_of(of(name)))
     assert re.match(rf"{len(found)} \({rows} rows\b.*?{seeds} seeds\)", text, re.DOTALL), text
     teachers = {(t.task, t.teacher, t.teacher_seed) for t in found}
     assert f"{len(teachers)} teacher" in text
@@ -151,10 +160,10 @@ def test_the_main_tables_numbers_are_those_that_stand_beside_its_rows(trials):
 
 
 def test_every_row_can_be_named_on_the_command_line():
-    for name in PAPER:
-        for label in expand.rows_of(load.load(name)):
-            assert override.words(label) == [label]
-            assert list(expand.rows_of(override.override(load.load(name), methods=[label]))) == [label]
+    grids = {label: of(name) for name in PAPER for label in expand.rows_of(of(name))}
+    for label, found in grids.items():
+        assert override.words(label) == [label]
+        assert list(expand.rows_of(override.override(found, methods=[label]))) == [label]
 
 
 # --- what the rows are --------------------------------------------------------------------------
@@ -255,13 +264,13 @@ def test_the_published_row_of_a_main_method_has_our_settings(trials):
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_a_grid_moves_to_digits_with_the_settings_of_digits(name):
-    found = moved(name)
+def test_a_grid_moves_to_digits_with_the_settings_of_digits(name, trials, on_digits):
+    found = on_digits[name]
     assert {t.task for t in found} == {"digits"} and {t.student for t in found} == {"wrn16_1"}
     assert len({t.budget for t in found}) == 1, "no row keeps the budget it has on CIFAR"
     assert found[0].budget in (Budget.parse("500:student_updates"), Budget.parse("1000:student_updates"))
-    demo = by_row(expand.trials_of(load.load("digits")))["cpsc"].settings
-    rows = expand.rows_of(load.load(name))
+    demo = by_row(trials["digits"])["cpsc"].settings
+    rows = expand.rows_of(of(name))
     for t in found:
         if t.method == "cpsc":
             changed = {k for k in demo if demo[k] != t.settings[k]}
@@ -276,7 +285,7 @@ def test_a_grid_takes_budget_and_seeds_from_the_command_line(name):
     budget = Budget.parse("100:student_updates")
     found = moved(name, budget=budget, seeds=range(5))
     assert {t.budget for t in found} == {budget} and {t.seed for t in found} == set(range(5))
-    assert len(found) == 5 * len(expand.rows_of(load.load(name)))
+    assert len(found) == 5 * len(expand.rows_of(of(name)))
 
 
 def test_a_row_renamed_by_set_keeps_the_settings_of_digits():
@@ -287,16 +296,16 @@ def test_a_row_renamed_by_set_keeps_the_settings_of_digits():
     }
 
 
-def test_the_moved_main_table_and_the_demo_share_their_trials():
-    demo = {t.id for t in expand.trials_of(load.load("digits")) if t.label == "cpsc"}
-    assert {t.id for t in moved("paper_main") if t.label == "cpsc"} == demo and len(demo) == 3
+def test_the_moved_main_table_and_the_demo_share_their_trials(trials, on_digits):
+    demo = {t.id for t in trials["digits"] if t.label == "cpsc"}
+    assert {t.id for t in on_digits["paper_main"] if t.label == "cpsc"} == demo and len(demo) == 3
 
 
 def test_a_moved_grid_says_whose_settings_it_has():
-    assert "CIFAR-100 command" in load.load("ablation_cfe").notes()
-    here = override.override(load.load("ablation_cfe"), **SMALL)
+    assert "CIFAR-100 command" in of("ablation_cfe").notes()
+    here = override.override(of("ablation_cfe"), **SMALL)
     assert here.notes().startswith("Not the authors' settings.") and "CIFAR" not in here.notes()
-    both = override.override(load.load("ablation_cfe"), tasks=["cifar100", "digits"])
+    both = override.override(of("ablation_cfe"), tasks=["cifar100", "digits"])
     assert both.notes().startswith("cifar100 resnet34:resnet18: Settings of CPSC's")
     assert "digits resnet34:resnet18: Not the authors' settings." in both.notes()
 
@@ -306,13 +315,14 @@ def test_a_moved_grid_says_whose_settings_it_has():
 TASK, PAIR = "digits", ("wrn16_2", "wrn16_1")
 
 
-def test_a_task_may_have_points_of_its_own_which_enter_no_id():
-    own = load.load("ablation_cfe").on["digits"].model_copy(update={"points": 7})
-    whole = override.override(load.load("ablation_cfe"), **SMALL)
+def test_a_task_may_have_points_of_its_own_which_enter_no_id(trials, on_digits):
+    own = of("ablation_cfe").on["digits"].model_copy(update={"points": 7})
+    whole = override.override(of("ablation_cfe"), **SMALL)
     few = whole.model_copy(update={"on": whole.on | {"digits": own}})
-    assert {t.points for t in expand.trials_of(few)} == {7}
-    assert [t.id for t in expand.trials_of(few)] == [t.id for t in expand.trials_of(whole)]
-    assert {t.points for t in expand.trials_of(load.load("ablation_cfe"))} == {100}
+    found = expand.trials_of(few)
+    assert {t.points for t in found} == {7}
+    assert [t.id for t in found] == [t.id for t in on_digits["ablation_cfe"]]
+    assert {t.points for t in trials["ablation_cfe"]} == {100}
 
 
 def grid(**more: object) -> Grid:
@@ -418,23 +428,3 @@ def test_a_folder_may_have_settings_of_its_own():
     task = "folder:/some images/a?side=32"
     found = grid(tasks=(task,), on={task: On(settings={"dfq": {"bn": 7.0}})})
     assert weight(found)[("dfq", task, "wrn16_2")] == 7.0
-
-
-# --- speed --------------------------------------------------------------------------------------
-
-
-def test_listing_the_main_table_costs_no_more_than_importing_torch(tmp_path, monkeypatch):
-    """With an empty cache; in seconds of this process's children, as another load makes a clock useless."""
-    monkeypatch.setenv("DFKD_CACHE", str(tmp_path))
-
-    def seconds(code: str) -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    listing = "import sys; sys.argv = ['dfkd', 'list', 'benchmarks/paper_main.py']\n"
-    listing = listing + "from harness.cli.main import main; main()"
-    torch = seconds("import torch")
-    assert seconds(listing) < 1.25 * torch
-    assert seconds(listing) < 0.5 * torch, "and nothing of torch the second time"

@@ -122,15 +122,6 @@ def test_what_makes_no_difference_is_timed_once(out):
     assert [asked(beta=0.0), asked(batch=8), asked(s_steps=1)] == [2, 2, 2]
 
 
-def test_finished_trials_tell_first(out):
-    todo, measures = trials(budget="1000:rounds"), Measures()
-    finished(out, todo[0])
-    found = make(out, todo, measures)
-    assert (found.rows[0].source, measures.asked) == ("1 finished trial", [])
-    assert found.rows[0].counts == {"done": 1, "missing": 2}
-    assert found.seconds() == pytest.approx(2 * 80)
-
-
 def test_a_finished_trial_tells_of_another_budget(out):
     finished(out, trials(budget="1000:rounds")[0])
     # 5 updates and 14 GFLOP a round: 2000 of 0.07 seconds and the same 10 for the rest
@@ -141,47 +132,36 @@ def test_a_finished_trial_tells_of_another_budget(out):
     assert make(out, trials(seeds=(5,), budget="10001:rounds")).rows[0].source == "rounds timed now"
 
 
-def test_the_median_of_finished_trials(out):
-    todo = trials(seeds=range(4), budget="1000:rounds")
+def test_the_median_of_finished_trials_tells_first(out):
+    todo, measures = trials(seeds=range(4), budget="1000:rounds"), Measures()
     for trial, seconds in zip(todo, (70, 7000, 50), strict=False):
         finished(out, trial, seconds, seconds + 10)
-    found = make(out, todo)
-    assert found.rows[0].source == "3 finished trials"
+    found = make(out, todo, measures)
+    assert (found.rows[0].source, measures.asked) == ("3 finished trials", [])
+    assert found.rows[0].counts == {"done": 3, "missing": 1}
     assert found.seconds() == pytest.approx(80)
 
 
 @pytest.mark.parametrize(
-    ("ran_on", "source"),
-    [("NVIDIA H100", "1 finished trial"), ("NVIDIA A100", "rounds timed now"), (None, "rounds timed now")],
-)
-def test_a_trial_finished_on_another_gpu_tells_nothing(out, ran_on, source):
-    todo = trials(budget="1000:rounds")
-    finished(out, todo[0], device="cuda", **({"gpu": ran_on} if ran_on else {}))
-    assert make(out, todo, device="NVIDIA H100").rows[0].source == source
-
-
-@pytest.mark.parametrize(
-    "other",
+    ("change", "ran", "device", "tells"),
     [
-        {"machine": "another"},
-        {"torch": "1.0"},
-        {"device": "cuda"},
-        {"seconds": 70, "total": 15},  # resumed after a kill: the total is of its last part alone
+        ({}, {"device": "cuda", "gpu": "NVIDIA H100"}, "NVIDIA H100", True),
+        ({}, {"device": "cuda", "gpu": "NVIDIA A100"}, "NVIDIA H100", False),
+        ({}, {"device": "cuda"}, "NVIDIA H100", False),
+        ({}, {"device": "cuda"}, "cpu", False),
+        ({}, {"machine": "another"}, "cpu", False),
+        ({}, {"torch": "1.0"}, "cpu", False),
+        ({}, {"total": 15}, "cpu", False),  # resumed after a kill: the total is of its last part alone
+        ({"settings": {"gone": 1.0}}, {}, "cpu", False),
+        ({"method_version": 99}, {}, "cpu", False),
+        ({"cpus": 2}, {}, "cpu", False),
     ],
 )
-def test_a_trial_finished_elsewhere_or_in_parts_tells_nothing(out, other):
+def test_a_trial_tells_of_its_like_on_the_same_machine(out, change, ran, device, tells):
     todo = trials(budget="1000:rounds")
-    finished(out, todo[0], **other)
-    assert make(out, todo).rows[0].source == "rounds timed now"
-
-
-@pytest.mark.parametrize("changed", [{"settings": {"gone": 1.0}}, {"method_version": 99}, {"cpus": 2}])
-def test_a_trial_of_another_kind_tells_nothing(out, changed):
-    todo = trials(budget="1000:rounds")
-    if settings := changed.get("settings"):
-        changed = {"settings": todo[0].settings | settings}
-    finished(out, todo[0].model_copy(update=changed))
-    assert make(out, todo).rows[0].source == "rounds timed now"
+    finished(out, todo[0].model_copy(update=change), **ran)
+    source = make(out, todo, device=device).rows[0].source
+    assert source == ("1 finished trial" if tells else "rounds timed now")
 
 
 def test_a_trial_of_two_rows_counts_once_in_the_first(out):
@@ -318,5 +298,4 @@ def test_status_names_what_it_does_not_know(dfkd, out, measures):
     ],
 )
 def test_a_plan_refuses_what_a_run_does(dfkd, out, words, complaint):
-    status, _, err = status_of(dfkd, out, *words)
-    assert status == 2 and complaint in err
+    status_of(dfkd, out, *words).refuses(complaint)
