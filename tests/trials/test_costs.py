@@ -12,11 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness import registry
 from harness.compute import own_globals
+from harness.config import Budget, Grid
 from harness.errors import DfkdError
+from harness.grids import expand
 from harness.interface import Terms
 from harness.settings import resolve, setting
+from harness.tasks.catalog import describe
 from harness.trials.costs import flops_per_update, passes
-from harness.trials.toy import STUDENT, TEACHER, TOY, toy_method
+from harness.trials.toy import STUDENT, TEACHER, TOY, toy_method, toy_problem
 from methods import dfad
 
 # method, settings, then (forward, backward) of G, (forward, backward to the input) of T,
@@ -156,6 +159,26 @@ def test_steps_within_steps_multiply(inner):
     assert flops_per_update("inner", {"s_steps": 2, "inner": 3}, TOY, (TEACHER, STUDENT)) == pytest.approx(
         six
     )
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10])
+def test_equal_cost_on_such_a_row_is_what_its_updates_spend(inner, steps):
+    own = {"batch": 4, "g_steps": 0, "s_steps": 2, "inner": steps, "idle": 100}
+    grid = Grid(
+        tasks=("digits",),
+        pairs=((TEACHER, STUDENT),),
+        variants={"theirs": ("inner", own), "dfad": ("dfad", {"batch": 4})},
+        equal_cost="theirs",
+        budget=Budget(amount=600, unit="student_updates"),
+    )
+    found = {t.budget for t in expand.trials_of(grid)}
+    problem = toy_problem(teacher=TEACHER, student=STUDENT, task=describe("digits"), rows=2)
+    method = toy_method("inner", own | {"idle": 0}, problem=problem)
+    method.round()
+    assert method.updates["S"] == 2 * steps
+    spent = problem.compute.meter.flops / method.updates["S"] * 600
+    assert [b.unit for b in found] == ["flops"]  # one and the same for every row
+    assert found.pop().amount == pytest.approx(spent, rel=1e-3)
 
 
 def test_flops_are_proportional_to_the_batch():
