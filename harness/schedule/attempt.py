@@ -6,8 +6,6 @@ the *machine's* (disk, memory, a missing file) is tried again by the next run.
 
 from __future__ import annotations
 
-import importlib
-import json
 import sys
 import time
 import traceback
@@ -15,12 +13,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
-from harness.config import Trial
 from harness.errors import DfkdError, DiskError, Diverged, Interrupted, Skipped
 from harness.schedule.rungs import Climb
 from harness.store.directory import Busy, Kind, TrialDir
+
+if TYPE_CHECKING:
+    from harness.config import Trial
 
 _MACHINE = (OSError, MemoryError, DiskError, Interrupted)
 #: torch's class of that name means the machine too; by name, since torch may not be here
@@ -66,13 +67,6 @@ class Errand:
         """``cpu`` or ``cuda``."""
         return "cuda" if self.gpus else "cpu"
 
-    def load(self, id: str) -> TrialDir:
-        """The run whose ``trial.json`` the driver wrote: only ids travel through Ray."""
-        text = (self.out / "trials" / id / "trial.json").read_bytes()
-        return TrialDir(
-            self.out, Trial.model_validate({k: v for k, v in json.loads(text).items() if k != "id"})
-        )
-
 
 def attempt(
     errand: Errand,
@@ -102,7 +96,7 @@ def attempt(
                 return settled
             on_start()
             try:
-                _named(errand.run_trial)(
+                resolve_name(errand.run_trial)(
                     run.trial,
                     run,
                     data_root=errand.data_root,
@@ -150,16 +144,10 @@ def ensure_teacher(errand: Errand, trial: Trial) -> str:
     Returns:
         A line about it, empty when it was there.
     """
-    told = _named(errand.have_teacher)(
+    told = resolve_name(errand.have_teacher)(
         trial, data_root=errand.data_root, teachers_dir=errand.teachers_dir, device=errand.device
     )
     return f"teacher {trial.teacher} on {trial.task}: {told}" if told else ""
-
-
-def _named(path: str) -> Callable[..., Any]:
-    module, _, name = path.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found
 
 
 def _in_method(error: BaseException) -> bool:

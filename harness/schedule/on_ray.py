@@ -25,6 +25,7 @@ from harness.schedule import preflight
 from harness.schedule.attempt import Errand, Post, attempt, cause_of, ensure_teacher, in_a_line
 from harness.schedule.rungs import Climb, Rungs
 from harness.schedule.work import Engine, Work
+from harness.store.directory import TrialDir
 
 if TYPE_CHECKING:
     from harness.config import Trial
@@ -173,7 +174,8 @@ def _fit(errand: Errand, workers: int | None, work: Work, todo: Sequence[Trial])
 
     def trial(config: dict[str, Any]) -> None:
         post = Post(tune.report, Climb(*rungs))
-        post.end(attempt(errand, errand.load(config["id"]), post.start, post.row))
+        run = TrialDir.at(errand.out / "trials" / config["id"])
+        post.end(attempt(errand, run, post.start, post.row))
 
     sized = tune.with_resources(
         trial, lambda config: tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": gpus}])

@@ -114,12 +114,8 @@ class Progress:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
-        columns = (
-            TextColumn("{task.fields[ended]}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[eta]}"),
-        )
+        ended, eta = (TextColumn(f"{{task.fields[{name}]}}") for name in ("ended", "eta"))
+        columns = (ended, BarColumn(), TimeElapsedColumn(), eta)
         self._bar = Bar(*columns, console=Console(file=self.file), transient=True, redirect_stdout=False)
         self._task = self._bar.add_task("", total=self._left or 1.0, ended=f"0/{self._total} trials", eta="")
         self._bar.start()

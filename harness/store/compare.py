@@ -10,8 +10,9 @@ of the last digits.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -29,8 +30,6 @@ _KERNELS = "kernels"
 _ROUNDING = 1e-9
 #: half-width of a 95 % interval in standard errors
 _Z = 1.959963984540054
-#: columns of a curve that no promise covers
-_TIMES = frozenset({"seconds"})
 #: what makes trials of different ids counterparts, closest first; a method may have several rows
 _KEYS = (
     ("task", "teacher", "student", "row", "teacher_seed", "seed"),
@@ -133,8 +132,8 @@ class Comparison:
     """All pairs, and the trials of one side alone: (record, why it has no counterpart)."""
 
     pairs: list[Pair]
-    only_a: list[tuple[Record, str]] = field(default_factory=list)
-    only_b: list[tuple[Record, str]] = field(default_factory=list)
+    only_a: list[tuple[Record, str]]
+    only_b: list[tuple[Record, str]]
 
     @property
     def broken(self) -> list[Pair]:
@@ -150,17 +149,19 @@ def compare(a: Sequence[Record], b: Sequence[Record], ids: Collection[str] | Non
         b: of the other. Two lone trials are counterparts whatever they are.
         ids: only these trials, those of one side alone and the pairs that have one of them; None keeps all.
     """
-    keys = (*_KEYS, ()) if len(a) == len(b) == 1 else _KEYS
-    found, left_a, left_b = _matched(a, b, ("id",))
-    for key in keys:
-        more, left_a, left_b = _matched(left_a, left_b, key)
-        found += more
-    found = [pair for pair in found if _tells(ids, pair.a, pair.b)]
-    found.sort(key=lambda pair: _order(pair.a))
+    pairs, left_a, left_b = [], {r.id: r for r in a}, {r.id: r for r in b}
+    for key in (("id",), *_KEYS, *([()] if len(a) == len(b) == 1 else [])):
+        there = defaultdict[tuple[Any, ...], list[Record]](list)
+        for other in left_b.values():
+            there[_key(other, key)].append(other)
+        near = [(_apart(r, other), r.id, other.id) for r in left_a.values() for other in there[_key(r, key)]]
+        for _, one, two in sorted(near):
+            if one in left_a and two in left_b:
+                pairs.append(pair(left_a.pop(one), left_b.pop(two)))
     return Comparison(
-        found,
-        [(r, _why(r, b, "B")) for r in sorted(left_a, key=_order) if _tells(ids, r)],
-        [(r, _why(r, a, "A")) for r in sorted(left_b, key=_order) if _tells(ids, r)],
+        [p for p in sorted(pairs, key=lambda p: _order(p.a)) if _tells(ids, p.a, p.b)],
+        [(r, _why(r, b, "B")) for r in sorted(left_a.values(), key=_order) if _tells(ids, r)],
+        [(r, _why(r, a, "A")) for r in sorted(left_b.values(), key=_order) if _tells(ids, r)],
     )
 
 
@@ -177,29 +178,9 @@ def _key(record: Record, names: Sequence[str]) -> tuple[Any, ...]:
 _order = attrgetter("task", "teacher", "student", "row", "method", "teacher_seed", "seed", "id")
 
 
-def _matched(
-    a: Sequence[Record], b: Sequence[Record], key: Sequence[str]
-) -> tuple[list[Pair], list[Record], list[Record]]:
-    """Pairs of equal key, those first that differ least; and what is left over on either side."""
-    there: dict[tuple[Any, ...], list[int]] = {}
-    for j, record in enumerate(b):
-        there.setdefault(_key(record, key), []).append(j)
-    tried = []
-    for i, one in enumerate(a):
-        for j in there.get(_key(one, key), ()):
-            other = b[j]
-            changes = len(_changes(one.declared, other.declared)) + len(
-                _changes(one.provenance, other.provenance)
-            )
-            tried.append((changes, one.id, other.id, i, j))
-    used_a, used_b, pairs = set[int](), set[int](), []
-    for *_, i, j in sorted(tried):
-        if i not in used_a and j not in used_b:
-            used_a.add(i)
-            used_b.add(j)
-            pairs.append(pair(a[i], b[j]))
-    left_a = [record for i, record in enumerate(a) if i not in used_a]
-    return pairs, left_a, [record for j, record in enumerate(b) if j not in used_b]
+def _apart(a: Record, b: Record) -> int:
+    """How many settings and facts differ."""
+    return len(_changes(a.declared, b.declared)) + len(_changes(a.provenance, b.provenance))
 
 
 def pair(a: Record, b: Record) -> Pair:
@@ -237,7 +218,7 @@ def _parting(a: Record, b: Record) -> str:
     ours, theirs = a.curve(), b.curve()
     for one, two in zip(ours, theirs, strict=False):
         for name in dict.fromkeys([*one, *two]):
-            if name not in _TIMES and not _same(one.get(name), two.get(name)):
+            if name != "seconds" and not _same(one.get(name), two.get(name)):
                 return f"curves part at point {one.get('point')} in {name}"
     return "" if len(ours) == len(theirs) else f"curves have {len(ours)} and {len(theirs)} points"
 

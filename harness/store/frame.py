@@ -35,6 +35,7 @@ PROVENANCE = {
 }
 POINT = ("round", "student_updates", "flops", "seconds", "top1", "agreement")
 _FIRST = ("top1", "agreement")
+_OWN = ("id", "task", "teacher", "student", "method", "seed", "teacher_seed", "precision")
 _NOT_YET = "not measured yet: `dfkd measure` on this grid adds it"
 
 
@@ -119,19 +120,11 @@ def _row(
 ) -> tuple[dict[str, Any], set[str]]:
     found = store.look(trial)
     settings = json.dumps(trial.settings, sort_keys=True)
-    row: dict[str, Any] = {
-        "id": trial.id,
-        "task": trial.task,
-        "teacher": trial.teacher,
-        "student": trial.student,
+    row: dict[str, Any] = {name: getattr(trial, name) for name in _OWN} | {
         "variant": trial.label or trial.method,
-        "method": trial.method,
         "reference": _marked(trial.method, "USES_DATA"),
         "control": _marked(trial.method, "CONTROL"),
-        "seed": trial.seed,
-        "teacher_seed": trial.teacher_seed,
         "budget": str(trial.budget),
-        "precision": trial.precision,
         "status": found.status,
         "reason": found.failure["reason"] if found.failure else "",
         "settings": settings,

@@ -41,6 +41,11 @@ _CHUNK = 4000  # MLflow cuts longer tags (5000 to 8000, by version) with no more
 _OWN_TAGS = frozenset(
     ("trial_id", "status", "variant", "record", "warnings", "unavailable", "failure", "files")
 )
+#: fields of a trial that are parameters as they are
+_PARAMS = (
+    *("task", "teacher", "student", "method", "method_version", "teacher_seed", "seed", "budget"),
+    *("precision", "channels_last", "compile", "protocol"),
+)
 
 Numbers = dict[tuple[str, int], float]
 
@@ -112,21 +117,8 @@ def state_digest(run: TrialDir) -> str:
 
 def params(trial: Trial) -> dict[str, str]:
     """Identity and settings, for people who sort and filter in MLflow."""
-    named = {
-        "task": trial.task,
-        "teacher": trial.teacher,
-        "student": trial.student,
-        "method": trial.method,
-        "method_version": trial.method_version,
-        "teacher_recipe": trial.teacher_digest or trial.recipe.name,
-        "teacher_seed": trial.teacher_seed,
-        "seed": trial.seed,
-        "budget": trial.budget,
-        "precision": trial.precision,
-        "channels_last": trial.channels_last,
-        "compile": trial.compile,
-        "protocol": trial.protocol,
-    }
+    named = {name: getattr(trial, name) for name in _PARAMS}
+    named |= {"teacher_recipe": trial.teacher_digest or trial.recipe.name}
     named |= {f"settings/{quote(name)}": value for name, value in trial.settings.items()}
     return {name: str(value)[:_CHUNK] for name, value in named.items()}
 

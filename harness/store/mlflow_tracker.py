@@ -128,11 +128,6 @@ class Tracker:
         def end(trial: Trial, status: str) -> None:
             ledger.complete(self._dirs.run(trial), live.pop(trial.id, None), status)
 
-        def flush() -> None:
-            for id, numbers in rows.items():
-                ledger.log(live[id], numbers)
-            rows.clear()
-
         try:
             ledger.open()
             due = time.monotonic() + _EVERY
@@ -142,7 +137,9 @@ class Tracker:
                     begin(trial)
                     rows.setdefault(trial.id, {}).update(mlflow_record.row_numbers(more))
                 if kind in ("end", "stop") or (rows and time.monotonic() >= due):
-                    flush()
+                    for id, numbers in rows.items():
+                        ledger.log(live[id], numbers)
+                    rows.clear()
                 if not rows:
                     due = time.monotonic() + _EVERY
                 if trial is not None and kind == "start":

@@ -254,16 +254,13 @@ def _shown(
     trials: Sequence[Trial], results: Mapping[str, Mapping[str, Any]], runs: Mapping[str, TrialDir]
 ) -> set[str]:
     """Of each row a report may have, the finished trial with the lowest seed that has images."""
-    found: dict[tuple[Any, ...], Trial] = {}
-    for trial in trials:
-        if trial.id not in results or not (runs[trial.id].path / "samples.npz").is_file():
-            continue
-        made_with = results[trial.id].get("provenance", {})
-        digests = (made_with.get("teacher_digest"), made_with.get("data_digest"))
-        key = (trial.task, trial.teacher, trial.student, trial.teacher_seed, trial.label, *digests)
-        if key not in found or trial.seed < found[key].seed:
-            found[key] = trial
-    return {trial.id for trial in found.values()}
+    found: dict[tuple[Any, ...], str] = {}
+    for t in sorted(trials, key=lambda t: t.seed):
+        if t.id in results and (runs[t.id].path / "samples.npz").is_file():
+            made_with = results[t.id].get("provenance", {})
+            digests = (made_with.get("teacher_digest"), made_with.get("data_digest"))
+            found.setdefault((t.task, t.teacher, t.student, t.teacher_seed, t.label, *digests), t.id)
+    return set(found.values())
 
 
 def _thinned(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

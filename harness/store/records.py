@@ -133,17 +133,16 @@ def record_of(path: Path) -> Record:
         raise DfkdError(f"{file} is of trial {told.get('id')}: damaged or moved")
     found = TrialDir.at(path).look()
     result = found.result or {}
-    parts = {part: result.get(part, {}) for part in ("metrics", "spend", "provenance")}
     return Record(
         path=path,
         id=path.name,
         **names,
+        **{part: result.get(part, {}) for part in ("metrics", "spend", "provenance")},
         row=told.get("label") or told["method"],
         status=found.status,
         reason=found.failure["reason"] if found.failure else "",
         declared=declared,
         points=told.get("points"),
-        **parts,
         images=_images(path, result),
     )
 

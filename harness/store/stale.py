@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from harness.config import Trial
 from harness.errors import DfkdError
+from harness.store import cards
 
 
 class Staleness:
@@ -18,6 +20,7 @@ class Staleness:
     def __init__(self, teachers_dir: Path) -> None:
         """Look for teachers' cards there."""
         self.dir = Path(teachers_dir)
+        self._cards: dict[str, cards.Card | None] = {}
 
     @cached_property
     def _torch(self) -> str:
@@ -26,10 +29,9 @@ class Staleness:
     def __call__(self, trial: Trial, provenance: Mapping[str, Any]) -> str:
         """Compare; what cannot be known (a teacher file that is not here) is no reason."""
         reasons = []
-        card = self._card(trial)
-        if card:
-            for what, mine in (("teacher", "teacher_digest"), ("data", "data_digest")):
-                now, then = card["digest" if what == "teacher" else mine], str(provenance.get(mine, ""))
+        if card := self._card(trial):
+            for what, now in (("teacher", card.digest), ("data", card.data_digest)):
+                then = str(provenance.get(f"{what}_digest", ""))
                 if then and now != then:
                     reasons.append(f"{what} was {then[:8]}, is {now[:8]}")
         then = str(provenance.get("torch", "")).partition("+")[0]
@@ -40,18 +42,10 @@ class Staleness:
             reasons.append(f"threads were {int(threads)}, are {trial.cpus}")
         return "; ".join(reasons)
 
-    def _card(self, trial: Trial) -> dict[str, Any] | None:
+    def _card(self, trial: Trial) -> cards.Card | None:
         key = repr((trial.task, trial.teacher, trial.recipe, trial.teacher_seed, trial.teacher_digest))
         if key not in self._cards:
-            from harness.store import cards
-
-            try:
-                found = cards.find(self.dir, trial)
-            except DfkdError:
-                found = None  # a damaged card is told by whoever needs the teacher
-            self._cards[key] = found.model_dump() if found else None
+            self._cards[key] = None
+            with suppress(DfkdError):  # a damaged card is told by whoever needs the teacher
+                self._cards[key] = cards.find(self.dir, trial)
         return self._cards[key]
-
-    @cached_property
-    def _cards(self) -> dict[str, dict[str, Any] | None]:
-        return {}

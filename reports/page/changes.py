@@ -13,6 +13,8 @@ from reports.tables.model import DASH
 
 #: names or numbers that one trial is shown with
 _MOST = 4
+#: of a record, what a pair says, or nobody asks for
+_UNTOLD = ("path", "declared", "points", "spend", "provenance", "images")
 
 
 def table(found: Comparison) -> list[dict[str, Any]]:
@@ -165,11 +167,9 @@ def plain(found: Comparison) -> dict[str, Any]:
 
 
 def _told(record: Record) -> dict[str, Any]:
-    names = ("id", "task", "teacher", "student", "row", "method", "teacher_seed", "seed", "status", "reason")
-    return {name: getattr(record, name) for name in (*names, "metrics")}
+    return {k: v for k, v in vars(record).items() if k not in _UNTOLD}
 
 
 def _plain(pair: Pair) -> dict[str, Any]:
-    names = ("by", "verdict", "difference", "resolution", "equal", "promised", "compared", "metrics")
-    told = {name: getattr(pair, name) for name in (*names, "extra", "curve", "declared", "provenance")}
-    return {"a": _told(pair.a), "b": _told(pair.b)} | told
+    told = {name: getattr(pair, name) for name in ("verdict", "difference", "equal", "promised")}
+    return vars(pair) | told | {"a": _told(pair.a), "b": _told(pair.b)}
