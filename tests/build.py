@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import struct
+import subprocess
+import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from harness.config import Budget, Task, Trial
 from harness.errors import DfkdError
 from harness.metrics.base import Evidence
 from harness.settings import resolve
-from harness.store.directory import TrialDir
+from harness.store.directory import Kind, TrialDir
 from harness.tasks.catalog import RECIPES
 
 POINTS = 100
@@ -247,3 +250,30 @@ def _npz(**arrays: np.ndarray) -> bytes:
     whole = io.BytesIO()
     np.savez_compressed(whole, **arrays)  # type: ignore[arg-type]
     return whole.getvalue()
+
+
+def failed(
+    out: Path, trial: Trial, kind: Kind = "method", reason: str = "loss of 'G' is not finite"
+) -> TrialDir:
+    """The directory of a trial that has a reason in place of a result."""
+    run = TrialDir(out, trial)
+    run.prepare()
+    run.fail(kind, reason)
+    return run
+
+
+@contextmanager
+def holder(run: TrialDir, seconds: float = 60.0) -> Iterator[None]:
+    """Another process holds the trial for so long, or to the end of the block."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    code = (
+        "import sys, time; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire();"
+        "print('held', flush=True); time.sleep(float(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(run.path / "lock"), str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            process.kill()

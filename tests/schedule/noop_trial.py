@@ -41,38 +41,39 @@ def calls(run: TrialDir) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def called(run: TrialDir, line: str) -> None:
+    with (run.path / "calls.txt").open("a") as file:
+        file.write(f"{line}\n")
+
+
 def run_trial(
     trial: Trial,
     run: TrialDir,
     *,
     data_root: Path | None,
-    teachers_dir: Path,
     device: str,
-    inception: Path | None,
     on_point: Callable[[dict[str, Any]], None],
     on: str,
-) -> dict[str, Any]:
+    **given: Any,
+) -> None:
     assert on == "test"
     run.prepare()
     tries = len(calls(run)) + 1
-    with (run.path / "calls.txt").open("a") as file:
-        ray = sys.modules.get("ray")
-        node = ray.get_runtime_context().get_node_id() if ray and ray.is_initialized() else ""
-        file.write(f"{os.getpid()} {node} {device} {os.environ.get('OMP_NUM_THREADS', '')}\n")
+    ray = sys.modules.get("ray")
+    node = ray.get_runtime_context().get_node_id() if ray and ray.is_initialized() else ""
+    called(run, f"{os.getpid()} {node} {device} {os.environ.get('OMP_NUM_THREADS', '')}")
     words = trial.settings.get("do", "").split(", ")
     do = words[min(tries, len(words)) - 1]
-    if do == "diverge":
-        raise Diverged("loss of 'G' is not finite in round 3: bn")
-    if do == "bug":
-        raise KeyError("no such thing")
-    if do == "skip":
-        raise Skipped("the teacher has no BatchNorm")
-    if do == "disk":
-        raise OSError(28, "No space left on device")
-    if do == "missing data":
-        raise DfkdError(f"cifar10 is not in {data_root}")
-    if do == "ctrl-c":
-        raise KeyboardInterrupt
+    errors = {
+        "diverge": Diverged("loss of 'G' is not finite in round 3: bn"),
+        "bug": KeyError("no such thing"),
+        "skip": Skipped("the teacher has no BatchNorm"),
+        "disk": OSError(28, "No space left on device"),
+        "missing data": DfkdError(f"cifar10 is not in {data_root}"),
+        "ctrl-c": KeyboardInterrupt(),
+    }
+    if do in errors:
+        raise errors[do]
     if do == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     checkpoint = run.path / "checkpoint" / "at.json"
@@ -86,9 +87,7 @@ def run_trial(
         if trial.settings.get("nap"):
             checkpoint.parent.mkdir(exist_ok=True)
             checkpoint.write_text(str(point))
-    result = {"id": trial.id, "metrics": {"top1": 90.0, "start": float(start)}, "warnings": []}
-    run.finish(result)
-    return result
+    run.finish({"id": trial.id, "metrics": {"top1": 90.0, "start": float(start)}, "warnings": []})
 
 
 def have_teacher(trial: Trial, *, data_root: Path | None, teachers_dir: Path, device: str) -> str:

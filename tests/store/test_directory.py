@@ -29,11 +29,12 @@ def test_a_trial_goes_from_missing_over_partial_to_done(run: TrialDir) -> None:
     with run.lock():
         run.prepare()
         assert run.status() == "missing"  # its own lock is nobody else's
-        run.append({"point": 1, "top1": 50.0})
+        first = {"point": 1, "top1": 0.1 + 0.2, "flops": 1.2345678901234567e17, "G/bn": float("inf")}
+        run.append(first)
         (run.path / "checkpoint").mkdir()
         assert run.status() == "partial"
         run.finish(result(run.trial))
-    assert run.status() == "done" and run.result() == result(run.trial)
+    assert run.status() == "done" and run.result() == result(run.trial) and run.curve() == [first]
     assert not (run.path / "checkpoint").exists()
     assert json.loads((run.path / "trial.json").read_text())["seed"] == 0
     assert not list(run.path.glob(".*"))
@@ -42,19 +43,10 @@ def test_a_trial_goes_from_missing_over_partial_to_done(run: TrialDir) -> None:
 def test_a_lock_held_by_another_process_is_running_and_dies_with_it(run: TrialDir) -> None:
     with run.lock():
         pass
-    code = (
-        "import sys, time\nfrom filelock import FileLock\nlock = FileLock(sys.argv[1])\nlock.acquire()\n"
-        "print('held', flush=True)\ntime.sleep(60)"
-    )
-    other = subprocess.Popen([sys.executable, "-c", code, run.path / "lock"], stdout=subprocess.PIPE)
-    try:
-        assert other.stdout and other.stdout.readline() == b"held\n"
+    with build.holder(run):
         assert run.status() == "running" and run.settled() == "missing"
         with pytest.raises(Busy, match="running elsewhere"), run.lock():
             pass
-    finally:
-        other.kill()
-        other.wait()
     assert run.status() == "missing"
     with run.lock():
         assert TrialDir(run.path.parents[1], run.trial).status() == "running"
@@ -67,16 +59,14 @@ def test_a_probe_does_not_turn_a_runner_away(run: TrialDir) -> None:
     )
     with run.lock():
         pass
-    other = subprocess.Popen([sys.executable, "-c", probe, run.path / "lock"], stdout=subprocess.PIPE)
-    try:
+    command = [sys.executable, "-c", probe, run.path / "lock"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout and other.stdout.readline() == b"on\n"
         for _ in range(30):
             with run.lock():
                 pass
             time.sleep(0.005)
-    finally:
         other.kill()
-        other.wait()
 
 
 @pytest.mark.parametrize("tail", ['{"point": 3, "to', '{"point": 3}', "\0\0\0\n", "[1]\n"])
@@ -94,18 +84,13 @@ def test_a_torn_line_is_ignored_and_never_swallows_the_next(run: TrialDir, tail:
     assert path.read_text() == '{"point": 1, "top1": 1.5}\n{"point": 2, "top1": 3.0}\n'
 
 
-def test_numbers_of_a_curve_come_back_exactly(run: TrialDir) -> None:
-    run.prepare()
-    row = {"point": 1, "top1": 0.1 + 0.2, "flops": 1.2345678901234567e17, "G/bn": float("inf")}
-    run.append(row)
-    assert run.curve() == [row]
-
-
 @pytest.mark.parametrize(
     ("kind", "status"),
     [("method", "failed"), ("skip", "skipped"), ("killed", "partial"), ("infra", "partial")],
 )
 def test_failure_kinds_decide_whether_a_trial_runs_again(run: TrialDir, kind: Any, status: str) -> None:
+    run.fail(kind, "node lost")  # before the first point
+    assert run.status() == {"partial": "missing"}.get(status, status)
     run.prepare()
     run.append({"point": 1})
     run.fail(kind, "loss is\nnot finite", "Traceback ...")
@@ -113,11 +98,6 @@ def test_failure_kinds_decide_whether_a_trial_runs_again(run: TrialDir, kind: An
     assert run.failure() == {"kind": kind, "reason": "loss is not finite", "detail": "Traceback ..."}
     run.prepare()
     assert run.failure() is None and run.status() == "partial"
-
-
-def test_killed_before_the_first_point_is_missing_with_a_reason(run: TrialDir) -> None:
-    run.fail("infra", "node lost")
-    assert run.status() == "missing" and (run.failure() or {})["reason"] == "node lost"
 
 
 @pytest.mark.parametrize("text", ["", '{"id": "x', '{"id": "another", "metrics": {}}', "[]", "null"])
@@ -130,16 +110,11 @@ def test_a_damaged_result_is_run_again_and_says_so(run: TrialDir, text: str) -> 
     assert run.status() == "done" and run.failure() is None
 
 
-def test_a_damaged_failure_counts_as_none(run: TrialDir) -> None:
-    run.prepare()
-    (run.path / "failure.json").write_text('{"kind": "meth')
-    assert run.failure() is None and run.status() == "missing"
-
-
 def test_a_kill_between_two_files_leaves_the_old_one_and_no_litter_for_long(run: TrialDir) -> None:
     run.prepare()
     (run.path / ".result.json.123.tmp").write_text('{"id"')
-    assert run.status() == "missing"
+    (run.path / "failure.json").write_text('{"kind": "meth')  # damaged: as none
+    assert run.status() == "missing" and run.failure() is None
     run.prepare()
     assert not list(run.path.glob(".*"))
 

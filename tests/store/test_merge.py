@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +16,7 @@ from harness.store import merge, records
 from harness.store.cards import Card
 from harness.store.directory import TrialDir
 from harness.tasks.catalog import RECIPES
-from tests.build import finished, row, trial
+from tests.build import failed, finished, row, trial
 
 NAME = "noop on digits wrn16_2->wrn16_1 seed 0"
 
@@ -34,18 +33,6 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
 def declared(out: Path, seed: int = 0) -> TrialDir:
     run = TrialDir(out, trial(seed))
     run.prepare()
-    return run
-
-
-def partial(out: Path, seed: int = 0) -> TrialDir:
-    run = declared(out, seed)
-    run.append(row(1))
-    return run
-
-
-def failed(out: Path, seed: int = 0) -> TrialDir:
-    run = declared(out, seed)
-    run.fail("method", "loss of 'G' is not finite")
     return run
 
 
@@ -80,21 +67,6 @@ def go(*sources: Path, out: Path) -> merge.Plan:
     return plan
 
 
-@pytest.fixture
-def a(tmp_path: Path) -> Path:
-    return tmp_path / "a"
-
-
-@pytest.fixture
-def b(tmp_path: Path) -> Path:
-    return tmp_path / "b"
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 class TestTrials:
     def test_one_is_copied_whole_but_for_what_is_about_its_place(self, a, out):
         run = finished(a, trial())
@@ -116,7 +88,7 @@ class TestTrials:
         for store, seeds in ((a, (0, 1)), (b, (1, 2)), (out, (3, 2))):
             for seed in seeds:
                 finished(store, trial(seed), metrics={"nll": 1.0} if store == out else {})
-        failed(a, 4)
+        failed(a, trial(4))
         was = snapshot(out)
         plan = go(a, b, out=out)
         assert plan.trials.keys() == {trial(s).id for s in (0, 1, 4)} and plan.there == 2
@@ -127,7 +99,7 @@ class TestTrials:
 
     def test_what_has_not_ended_is_left(self, a, out):
         declared(a, 0)
-        partial(a, 1)
+        declared(a, 1).append(row(1))
         finished(a, trial(2))
         with declared(a, 3).lock():
             plan = go(a, out=out)
@@ -142,8 +114,8 @@ class TestTrials:
 
     def test_one_that_ended_otherwise_is_refused(self, a, b, out):
         finished(a, trial(0))
-        partial(out, 0)
-        failed(a, 1)
+        declared(out, 0).append(row(1))
+        failed(a, trial(1))
         finished(out, trial(1))
         was = snapshot(out)
         assert sorted(go(a, out=out).refused) == [
@@ -170,9 +142,8 @@ class TestWhatGoesWrong:
         finished(a, trial(1))
         with finished(a, trial(0)).lock():  # it is being measured
             plan = go(a, out=out)
-        assert plan.refused == [f"trial {trial(0).id} in {a} is running"] and list(plan.trials) == [
-            trial(1).id
-        ]
+        assert plan.refused == [f"trial {trial(0).id} in {a} is running"]
+        assert list(plan.trials) == [trial(1).id]
         assert [p.name for p in (out / "trials").iterdir()] == [trial(1).id]
 
     def test_one_that_came_to_out_after_the_plan_stays(self, a, out):
@@ -203,13 +174,8 @@ class TestWhatGoesWrong:
     def test_what_is_no_store_is_told_in_a_line(self, a, b, out, dfkd):
         finished(a, trial())
         out.write_text("a file")
-        for words, told in [
-            ((b, "--out", b), "does not exist: give a folder of `dfkd run --out`"),
-            ((a.parent, "--out", b), "has no trials/"),
-            ((a, "--out", out), "cannot copy to"),
-        ]:
-            code, _, err = dfkd("merge", *words)
-            assert code == 2 and told in err and err.count("\n") == 1
+        dfkd("merge", b, "--out", b).refuses("does not exist: give a folder of `dfkd run --out`")
+        dfkd("merge", a, "--out", out).refuses("cannot copy to")
 
     def test_a_full_disk_leaves_whole_trials_and_no_other(self, a, out, monkeypatch):
         for seed in range(3):
@@ -286,7 +252,7 @@ class TestTheCommand:
     def test_says_what_it_did_and_what_comes_next(self, a, out, dfkd):
         for seed in range(2):
             finished(a, trial(seed))
-        told = json.loads(dfkd("merge", a, "--out", out, "--dry-run", "--json")[1])
+        told = dfkd("merge", a, "--out", out, "--dry-run", "--json").json
         assert told["trials"] == sorted(trial(s).id for s in range(2)) and told["dry_run"] is True
         code, said, _ = dfkd("merge", a, "--out", out)
         assert code == 0 and said.startswith("2 trials copied\n") and f"`dfkd sync GRID --out {out}`" in said

@@ -69,6 +69,15 @@ def write(out: Path, trial: Trial, points: int, finish: bool = True, **more: Any
     return run
 
 
+def tracking(out: Path, *trials: Trial, uri: str | None = None) -> Tracker:
+    """A tracker that was told that these trials run."""
+    tracker = Tracker(uri, out, "grid")
+    tracker.open()
+    for trial in trials:
+        tracker.start(trial)
+    return tracker
+
+
 def ledger(out: Path) -> Ledger:
     return Ledger(Place(resolve_uri(None, out), out, "grid")).open()
 
@@ -85,8 +94,13 @@ def assert_equal(trials: list[Trial], out: Path) -> None:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a fresh database and one empty experiment; making it takes seconds."""
+    """A store with a fresh database and one empty experiment; making it takes seconds.
+
+    Somebody was killed while he made one there before.
+    """
     out = tmp_path_factory.mktemp("store with space")
+    (out / ".mlflow.db.tmp").write_bytes(b"half a database")
+    (out / ".mlflow.db.tmp-journal").write_bytes(b"half a journal")
     ledger(out)
     return out
 
@@ -98,27 +112,25 @@ def out(base: Path, tmp_path: Path) -> Path:
     copy.mkdir()
     for name in ("mlflow.db", "tracking.json"):
         shutil.copy(base / name, copy / name)
-    known = json.loads((copy / "tracking.json").read_text())
-    (copy / "tracking.json").write_text(
-        json.dumps({k.replace(str(base), str(copy)): v for k, v in known.items()})
-    )
+    known = (copy / "tracking.json").read_text()
+    (copy / "tracking.json").write_text(known.replace(str(base), str(copy)))
     return copy
 
 
-def recorded(out: Path) -> list[Any]:
+def client(out: Path) -> Any:
     from mlflow import MlflowClient
 
-    client = MlflowClient(resolve_uri(None, out))
-    found = client.get_experiment_by_name("grid")
-    return list(client.search_runs([found.experiment_id]))
+    return MlflowClient(resolve_uri(None, out))
+
+
+def recorded(out: Path) -> list[Any]:
+    found = client(out).get_experiment_by_name("grid")
+    return list(client(out).search_runs([found.experiment_id]))
 
 
 def histories(out: Path, key: str) -> list[dict[int, float]]:
     """Step -> value logged last, of each run."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(resolve_uri(None, out))
-    logged = [client.get_metric_history(run.info.run_id, key) for run in recorded(out)]
+    logged = [client(out).get_metric_history(run.info.run_id, key) for run in recorded(out)]
     return [{m.step: m.value for m in sorted(each, key=lambda m: m.timestamp)} for each in logged]
 
 
@@ -291,9 +303,7 @@ def test_a_file_that_was_lost_there_is_one_clear_line(out: Path) -> None:
 
 def test_a_tracked_trial_needs_no_sync(out: Path) -> None:
     trial, dirs = make(), Store(out)
-    tracker = Tracker(None, out, "grid")
-    tracker.open()
-    tracker.start(trial)
+    tracker = tracking(out, trial)
     for point in range(1, 4):
         tracker.point(trial, row(point))
     run = write(out, trial, 3)
@@ -312,9 +322,7 @@ def test_a_tracked_trial_needs_no_sync(out: Path) -> None:
 def test_a_resumed_trial_keeps_its_run_and_its_last_values(out: Path) -> None:
     trial = make()
     for attempt in (1, 2):
-        tracker = Tracker(None, out, "grid")
-        tracker.open()
-        tracker.start(trial)
+        tracker = tracking(out, trial)
         for point in range(1, 6):
             tracker.point(trial, row(point, seconds=100.0 * attempt + point))
         if attempt == 1:
@@ -368,13 +376,11 @@ def test_sync_ends_zombies_removes_doubles_and_leaves_the_living_alone(out: Path
 
 
 def test_a_trial_run_again_keeps_its_run_and_people_s_tags_and_forgets_its_failure(out: Path) -> None:
-    from mlflow import MlflowClient
-
     trial = make()
     write(out, trial, 2, finish=False).fail("method", LONG)
     sync(out, [trial])
     before = recorded(out)[0].info
-    MlflowClient(resolve_uri(None, out)).set_tag(before.run_id, "mine", "good")
+    client(out).set_tag(before.run_id, "mine", "good")
     run = write(out, trial, 3, finish=False)  # again, and killed
     sync(out, [trial])
     [now] = recorded(out)
@@ -386,11 +392,7 @@ def test_a_trial_run_again_keeps_its_run_and_people_s_tags_and_forgets_its_failu
 
 
 def test_close_ends_what_was_left_running(out: Path) -> None:
-    trial = make()
-    tracker = Tracker(None, out, "grid")
-    tracker.open()
-    tracker.start(trial)
-    tracker.close()
+    tracking(out, make()).close()
     assert [r.info.status for r in recorded(out)] == ["KILLED"]
 
 
@@ -399,10 +401,8 @@ def test_an_unreachable_server_is_one_line_and_no_delay(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri, trial = "http://127.0.0.1:9", make()
-    tracker = Tracker(uri, tmp_path, "grid")
     before = time.monotonic()
-    tracker.open()
-    tracker.start(trial)
+    tracker = tracking(tmp_path, trial, uri=uri)
     write(tmp_path, trial, 1)
     tracker.end(trial, "FINISHED")
     assert time.monotonic() - before < 0.5
@@ -424,9 +424,7 @@ def test_a_server_that_hangs_is_left_after_the_wait(
     out: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Ledger, "open", lambda self: time.sleep(1))
-    tracker = Tracker(None, out, "grid")
-    tracker.open()
-    tracker.close(wait=0.05)
+    tracking(out).close(wait=0.05)
     assert "not done after 0.05 s" in capfd.readouterr().err
 
 
@@ -437,8 +435,5 @@ def test_reading_from_nowhere_is_one_clear_line(out: Path, tmp_path: Path) -> No
         frame([make()], Download(resolve_uri(None, out), "other"))
 
 
-def test_a_database_killed_while_it_was_made_does_no_harm(base: Path, tmp_path: Path) -> None:
-    (tmp_path / ".mlflow.db.tmp").write_bytes(b"half a database")
-    (tmp_path / ".mlflow.db.tmp-journal").write_bytes(b"half a journal")
-    ledger(tmp_path)
-    assert (tmp_path / "mlflow.db").exists() and not list(tmp_path.glob(".*"))
+def test_a_database_killed_while_it_was_made_does_no_harm(base: Path) -> None:
+    assert (base / "mlflow.db").exists() and not list(base.glob(".*"))

@@ -25,6 +25,7 @@ from harness.store.directory import Store, TrialDir
 from harness.store.frame import curves, frame
 from harness.store.stale import Staleness
 from tests.build import populate
+from tests.conftest import Said
 
 pytestmark = pytest.mark.xdist_group("archive")  # one world for all
 
@@ -37,7 +38,7 @@ GRID = Grid(
     "adi": ("adi", {}), "dfq": ("dfq", {})}, contrasts={"no CFE": "cpsc"}, note="How they were found.",
 )
 """
-Dfkd = Callable[..., tuple[int, str, str]]
+Dfkd = Callable[..., Said]
 
 
 @dataclass
@@ -55,18 +56,31 @@ class World:
 
     def write(self, to: Path, out: Path | None = None) -> published.Archive:
         """The archive alone, of a store like this one's."""
-        to.mkdir(parents=True, exist_ok=True)
-        stale = Staleness(self.out / "teachers")
-        data = published.pack(
-            self.grid, expand.trials_of(self.grid), Store(out or self.out), stale, "dfkd run mine.py"
-        )
-        (to / published.NAME).write_bytes(data)
-        return published.Archive(to)
+        return archived(to, self.grid, out or self.out)
 
     def copy(self, to: Path) -> Path:
         """The store again, to be changed."""
-        shutil.copytree(self.out, to)
-        return to
+        return shutil.copytree(self.out, to)
+
+
+def archived(to: Path, grid: Grid, out: Path) -> published.Archive:
+    """A published folder without its report, which takes seconds."""
+    to.mkdir(parents=True, exist_ok=True)
+    stale = Staleness(out / "teachers")
+    data = published.pack(grid, expand.trials_of(grid), Store(out), stale, "dfkd run mine.py")
+    (to / published.NAME).write_bytes(data)
+    return published.Archive(to)
+
+
+def members(file: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(file) as old:
+        return {name: old.read(name) for name in old.namelist()}
+
+
+def zipped(file: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(file, "w") as new:
+        for name, data in members.items():
+            new.writestr(name, data)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +119,7 @@ def test_a_published_folder_says_what_the_store_says(world: World) -> None:
     assert (states["adi", 0], states["adi", 1]) == ("failed", "skipped")
     assert (states["dfq", 0], states["dfq", 1]) == ("missing", "missing")  # a kill is no result
     assert kept.done == [t for t in trials if states[t.label, t.seed] == "done"]
+    assert kept.command == "dfkd run mine.py"
     place = kept.store.out
     del kept.store
     assert not place.exists()  # what was unpacked goes with its store
@@ -120,10 +135,6 @@ def test_a_grid_goes_on_from_what_is_published(world: World, tmp_path: Path, dfk
     dirs, ended = Store(tmp_path / "runs"), [t for t in expand.trials_of(world.grid) if t.label != "dfq"]
     pd.testing.assert_frame_equal(frame(ended, dirs), frame(ended, Store(world.out)))
     pd.testing.assert_frame_equal(curves(ended, dirs), curves(ended, Store(world.out)))
-    assert [dirs.look(t).status for t in expand.trials_of(world.grid) if t.label == "dfq"] == [
-        "missing",
-        "missing",
-    ]
     again = world.write(tmp_path / "again", tmp_path / "runs").file.read_bytes()
     assert again == (world.folder / published.NAME).read_bytes()  # publishes as it was published
     code, said, _ = dfkd("merge", world.folder, "--out", tmp_path / "runs")
@@ -133,9 +144,8 @@ def test_a_grid_goes_on_from_what_is_published(world: World, tmp_path: Path, dfk
 def test_what_is_published_and_damaged_is_not_merged(world: World, tmp_path: Path, dfkd: Dfkd) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / published.NAME).write_bytes((world.folder / published.NAME).read_bytes()[:-500])
-    code, _, told = dfkd("merge", world.folder, tmp_path / "bad", "--out", tmp_path / "runs")
-    assert code == 2
-    assert "bad/trials.zip cannot be read" in told
+    bad = dfkd("merge", world.folder, tmp_path / "bad", "--out", tmp_path / "runs")
+    bad.refuses("bad/trials.zip cannot be read")
     assert not (tmp_path / "runs").exists()
 
 
@@ -173,21 +183,20 @@ def test_the_report_comes_out_again_from_the_folder_alone(dfkd: Dfkd, world: Wor
 def test_the_same_trials_are_the_same_bytes_and_name_no_folder(world: World, tmp_path: Path) -> None:
     one, two = world.write(tmp_path / "a"), world.write(tmp_path / "b")
     assert one.file.read_bytes() == two.file.read_bytes()
-    with zipfile.ZipFile(one.file) as file:
-        inside = b"".join(file.read(name) for name in file.namelist())
+    inside = b"".join(members(one.file).values())
     assert str(world.out.parent).encode() not in inside
     assert b"not finite" in inside
 
 
 def test_what_cannot_be_published(dfkd: Dfkd, world: World, tmp_path: Path) -> None:
     to, empty = tmp_path / "p", tmp_path / "empty"
-    code, _, error = dfkd("publish", world.file, "--out", empty, "--to", to)
-    assert (code, error) == (2, f"dfkd: none of 8 trials has ended under {empty}: nothing to publish\n")
+    nothing = dfkd("publish", world.file, "--out", empty, "--to", to)
+    nothing.refuses(f"none of 8 trials has ended under {empty}: nothing to publish")
     run = TrialDir(tmp_path / "runs", expand.trials_of(world.grid)[0])
     with run.lock():
         run.prepare()
-        code, _, error = dfkd("publish", world.file, "--out", tmp_path / "runs", "--to", to)
-    assert (code, error) == (2, f"dfkd: trial {run.id} is running: publish when it has ended\n")
+        running = dfkd("publish", world.file, "--out", tmp_path / "runs", "--to", to)
+    running.refuses(f"trial {run.id} is running: publish when it has ended")
     assert not to.exists()
 
 
@@ -196,9 +205,8 @@ def test_a_folder_of_other_things_stays_as_it_is(dfkd: Dfkd, world: World, tmp_p
     (tmp_path / "p" / "figures" / "logo.svg").write_text("<svg/>")
     (tmp_path / "file").write_text("text")
     for name in ("p", "file"):
-        code, _, error = dfkd("publish", world.file, "--out", world.out, "--to", tmp_path / name)
         said = f"--to {tmp_path / name}: something else is there; name a new folder, or published results"
-        assert (code, error) == (2, f"dfkd: {said}\n")
+        dfkd("publish", world.file, "--out", world.out, "--to", tmp_path / name).refuses(said)
     assert files(tmp_path) == {"p/figures/logo.svg": b"<svg/>", "file": b"text"}
 
 
@@ -209,20 +217,20 @@ def test_finished_trials_are_never_lost_and_a_failure_changes_nothing(
     shutil.copytree(world.folder, folder)
     where = ("--out", out, "--to", folder)
     (out / "trials" / world.ids["cpsc", 1] / "predictions.npz").write_bytes(b"PK no more")
-    code, _, error = dfkd("publish", world.file, *where)
-    assert code == 2
-    assert "predictions.npz" in error and error.count("\n") == 1
+    dfkd("publish", world.file, *where).refuses("predictions.npz")
     assert files(folder) == files(world.folder)
     shutil.rmtree(out / "trials" / world.ids["cpsc", 1])
-    code, _, error = dfkd("publish", world.file, *where)
-    assert code == 2
-    assert "1 of the finished trials that are published there would be lost" in error
+    lost = "1 of the finished trials that are published there would be lost"
+    dfkd("publish", world.file, *where).refuses(lost)
     assert files(folder) == files(world.folder)
     assert sorted(path.name for path in folder.parent.iterdir()) == ["mine"]
 
 
-def test_what_was_stale_stays_apart(world: World, tmp_path: Path) -> None:
+def test_what_was_stale_stays_apart_and_images_are_of_the_first_seed_that_has_any(
+    world: World, tmp_path: Path
+) -> None:
     out = world.copy(tmp_path / "runs")
+    (out / "trials" / world.ids["cpsc", 0] / "samples.npz").unlink()
     file = out / "trials" / world.ids["cpsc", 1] / "result.json"
     told = json.loads(file.read_text())
     told["provenance"]["torch"] = "1.0.0"
@@ -231,18 +239,11 @@ def test_what_was_stale_stays_apart(world: World, tmp_path: Path) -> None:
     trials = {(t.label, t.seed): t for t in kept.trials}
     assert kept.stale(trials["cpsc", 1], {}).startswith("torch was 1.0.0, is ")
     assert kept.stale(trials["cpsc", 0], {}) == ""
-
-
-def test_images_are_of_the_first_seed_that_has_any(world: World, tmp_path: Path) -> None:
-    out = world.copy(tmp_path / "runs")
-    (out / "trials" / world.ids["cpsc", 0] / "samples.npz").unlink()
-    kept = world.write(tmp_path / "mine", out)
     assert kept.store.samples(world.ids["cpsc", 0]) is None
     assert kept.store.samples(world.ids["cpsc", 1]) is not None
 
 
 def test_the_command_names_no_folder_of_this_machine(world: World, tmp_path: Path) -> None:
-    assert published.Archive(world.folder).command == "dfkd run mine.py"
     assert choose.choose(str(world.file), choose.Overrides(seeds="0", methods="no CFE")).command == (
         "dfkd run mine.py --methods 'no CFE' --seeds 0"
     )
@@ -256,10 +257,9 @@ def test_trials_of_another_version_are_not_run(
     from harness import registry
 
     monkeypatch.setattr(registry.methods.get("cpsc"), "VERSION", 99)
-    code, _, error = dfkd("run", world.folder, "--out", world.out)
-    assert code == 2
-    assert error.endswith("of version 1 of cpsc; here is version 99\n")
-    assert dfkd("rerun", world.folder, "--out", world.out)[0] == 2
+    for command in ("run", "rerun"):
+        refused = dfkd(command, world.folder, "--out", world.out)
+        refused.refuses("of version 1 of cpsc; here is version 99\n")
 
 
 @pytest.mark.parametrize(
@@ -267,49 +267,40 @@ def test_trials_of_another_version_are_not_run(
 )
 def test_a_damaged_folder_is_told_in_one_line(dfkd: Dfkd, world: World, tmp_path: Path, damage: str) -> None:
     file = world.write(tmp_path / "mine").file
-    with zipfile.ZipFile(file) as old:
-        members = {name: old.read(name) for name in old.namelist()}
-        offset = old.getinfo("trials.jsonl").header_offset
-    about = json.loads(members["grid.json"])
+    inside = members(file)
+    about = json.loads(inside["grid.json"])
     about["grid"]["wings"] = 2
-    result = next(name for name in members if name.endswith("result.json"))
-    members |= {
+    result = next(name for name in inside if name.endswith("result.json"))
+    inside |= {
         "json": {"grid.json": b"{"}, "version": {"grid.json": json.dumps(about).encode()},
         "empty grid": {"grid.json": b"{}"}, "trials": {"trials.jsonl": b"{\n"}, "result": {result: b"{}"},
     }.get(damage, {})  # fmt: skip
-    members.pop({"no grid": "grid.json", "no trials": "trials.jsonl"}.get(damage, ""), None)
+    inside.pop({"no grid": "grid.json", "no trials": "trials.jsonl"}.get(damage, ""), None)
     if damage == "zip":
         file.write_bytes(b"PK\x03\x04 and no more")
     elif damage == "bytes":
         data = bytearray(file.read_bytes())
-        data[offset + 60 : offset + 90] = bytes(30)
+        at = data.index(b"trials.jsonl") + 30
+        data[at : at + 30] = bytes(30)
         file.write_bytes(data)
     else:
-        with zipfile.ZipFile(file, "w") as new:
-            for name, data in members.items():
-                new.writestr(name, data)
-    code, _, error = dfkd("report", file.parent, "--out", tmp_path / "again")
-    assert code == 2
-    assert error.count("\n") == 1
-    assert str(file) in error
-    assert ("of another version: wings" in error) == (damage == "version")
+        zipped(file, inside)
+    refused = dfkd("report", file.parent, "--out", tmp_path / "again")
+    refused.refuses(str(file))
+    assert ("of another version: wings" in refused.err) == (damage == "version")
 
 
 def test_published_results_are_a_grid_and_a_side_of_a_comparison(dfkd: Dfkd, world: World) -> None:
-    code, said, _ = dfkd("list", world.folder, "--seeds", "7", "--methods", "cpsc,no CFE", "--json")
-    listed = json.loads(said)
+    listed = dfkd("list", world.folder, "--seeds", "7", "--methods", "cpsc,no CFE", "--json").json
     assert [(t["label"], t["seed"]) for t in listed] == [("cpsc", 7), ("no CFE", 7)]
-    assert len(json.loads(dfkd("results", world.folder, "--json")[1])) == 8
-    part = json.loads(dfkd("results", world.folder, "--methods", "cpsc", "--json")[1])
+    assert len(dfkd("results", world.folder, "--json").json) == 8
+    part = dfkd("results", world.folder, "--methods", "cpsc", "--json").json
     assert [(row["variant"], row["status"]) for row in part] == [("cpsc", "done"), ("cpsc", "done")]
-    code, _, error = dfkd("results", world.folder, "--from", "mlflow")
-    assert (code, error) == (
-        2,
-        f"dfkd: --from mlflow: published results are read from {world.folder} alone\n",
-    )
-    code, said, error = dfkd("compare", world.out, world.folder, "--json")
-    assert code == 0, error
-    assert sum(pair["verdict"] == "equal" for pair in json.loads(said)["pairs"]) == 4
+    refused = f"--from mlflow: published results are read from {world.folder} alone\n"
+    dfkd("results", world.folder, "--from", "mlflow").refuses(refused)
+    held = dfkd("compare", world.out, world.folder, "--json")
+    assert held.code == 0, held.err
+    assert held.json["counts"]["equal"] == 4
 
 
 TINY = """
@@ -333,33 +324,27 @@ def test_a_trial_drawn_at_random_runs_again(
     where = ("--out", out, "--workers", 0, "--no-mlflow")
     code, _, error = dfkd("run", tmp_path / "tiny.py", *where)
     assert code == 0, error
-    assert dfkd("publish", tmp_path / "tiny.py", "--out", out, "--to", folder)[0] == 0
+    archived(folder, load.load(tmp_path / "tiny.py"), out)
     again = ("--out", tmp_path / "again", "--workers", 0)
     code, said, error = dfkd("rerun", folder.parent, "--trials", 2, *again)
     assert code == 0, error + said
     assert said.count(" equal") >= 2
     assert "broken" not in said
     assert dfkd("rerun", folder, "--trials", 2, *again)[1].count("run again, but for 2 that were there") == 1
-    told = json.loads(dfkd("rerun", folder, "--trials", 2, *again, "--json")[1])
+    told = dfkd("rerun", folder, "--trials", 2, *again, "--json").json
     assert told["already_there"] == 2 and {pair["verdict"] for pair in told["pairs"]} == {"equal"}
     # a number that somebody changed is found
-    with zipfile.ZipFile(folder / "trials.zip") as old:
-        members = {name: old.read(name) for name in old.namelist()}
-    name = next(name for name in members if name.endswith("result.json"))
-    told = json.loads(members[name])
+    inside = members(folder / published.NAME)
+    name = next(name for name in inside if name.endswith("result.json"))
+    told = json.loads(inside[name])
     told["metrics"]["top1"] += 1.0
-    members[name] = json.dumps(told).encode()
-    with zipfile.ZipFile(folder / "trials.zip", "w") as new:
-        for each, data in members.items():
-            new.writestr(each, data)
+    zipped(folder / published.NAME, inside | {name: json.dumps(told).encode()})
     code, said, error = dfkd("rerun", folder, "--trials", 2, *again)
     assert code == 1
     assert "broken promise" in said
-    code, _, error = dfkd("rerun", folder, "--trials", 3, "--out", tmp_path / "again")
-    assert (code, error) == (2, "dfkd: --trials 3: 2 finished trials are published there\n")
-    code, _, error = dfkd("rerun", tmp_path, "--out", tmp_path / "again")
+    dfkd("rerun", folder, "--trials", 3, *again).refuses("--trials 3: 2 finished trials are published there")
     none = "holds no trials.zip: give folders that `dfkd publish` wrote, or one of such folders"
-    assert (code, error) == (2, f"dfkd: {tmp_path} {none}\n")
+    dfkd("rerun", tmp_path, *again).refuses(f"{tmp_path} {none}")
 
 
 def test_draws_are_seeded_and_without_doubles(world: World, tmp_path: Path) -> None:
@@ -367,9 +352,8 @@ def test_draws_are_seeded_and_without_doubles(world: World, tmp_path: Path) -> N
     once, again, other = ([t.id for _, t in published.drawn(folders, 3, seed)] for seed in (0, 0, 1))
     assert once == again
     assert once != other
-    assert (
-        len({t.id for _, t in published.drawn(folders, 4, 0)}) == 4
-    )  # four are done, though published twice
+    four = {t.id for _, t in published.drawn(folders, 4, 0)}
+    assert len(four) == 4  # that are done, though published twice
 
 
 def committed() -> list[Path]:
