@@ -110,7 +110,8 @@ def attempt(
                 kind = blame(error)
                 with suppress(DiskError):
                     run.fail(kind, in_a_line(error), traceback.format_exc())
-                if kind == "infra" or _poisoned(error):
+                # After an error of CUDA itself the process can use no GPU: the next trial needs another one.
+                if kind == "infra" or "CUDA error" in str(error):
                     raise
             return run.settled()
     except Busy:
@@ -157,11 +158,6 @@ def _in_method(error: BaseException) -> bool:
         return False
     selves = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(isinstance(each, interface.Method) for each in selves)
-
-
-def _poisoned(error: BaseException) -> bool:
-    """After an error of CUDA itself the process can use no GPU: the next trial needs another one."""
-    return "CUDA error" in str(error)
 
 
 #: seconds between two reports of a worker, each a hand-shake of about 5 ms

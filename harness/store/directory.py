@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -212,8 +212,6 @@ class TrialDir:
             reason: one line for tables.
             detail: a traceback, for `dfkd show`.
         """
-        if kind not in get_args(Kind):
-            raise ValueError(f"failure kind {kind!r} is none of {get_args(Kind)}")
         with files.saying(f"cannot write {self.path}", DiskError):
             self.path.mkdir(parents=True, exist_ok=True)
         line = " ".join(reason.replace("\0", "").split())
@@ -247,10 +245,9 @@ class Store:
         """As `TrialDir.look`."""
         return self.run(trial).look()
 
-    def curve(self, trial: Trial, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Rows of the curve; ``keys`` narrows them (``point`` stays)."""
-        rows = self.run(trial).curve()
-        return rows if keys is None else [{k: row[k] for k in row if k in ("point", *keys)} for row in rows]
+    def curve(self, trial: Trial) -> list[dict[str, Any]]:
+        """As `TrialDir.curve`."""
+        return self.run(trial).curve()
 
     def samples(self, id: str) -> dict[str, np.ndarray] | None:
         """Arrays of a trial's ``samples.npz``, or None."""
@@ -265,17 +262,16 @@ class Store:
 
 
 @contextmanager
-def holding(path: Path, *, make: bool = False) -> Iterator[None]:
+def holding(path: Path) -> Iterator[None]:
     """Hold the lock of a trial directory as it lies, so that nobody runs or measures there meanwhile.
 
-    Where there is no lock file, which ``make`` makes, nobody ever ran; in a store that one may only read
-    nobody can.
+    Where there is no lock file nobody ever ran; in a store that one may only read nobody can.
 
     Raises:
         Busy: when somebody else holds it.
     """
     with ExitStack() as stack:
-        if make or (path / "lock").exists():
+        if (path / "lock").exists():
             busy = Busy(f"trial {path.name} in {path.parent.parent} is running")
             with suppress(OSError):
                 stack.enter_context(files.locked(path / "lock", busy))

@@ -96,9 +96,7 @@ def curves(trials: Sequence[Trial], store: Store) -> pd.DataFrame:
                 for k in names
             }
         )
-        terms |= {
-            k for k, column in numbers[-1].items() if k not in POINT and not all(map(math.isnan, column))
-        }
+        terms |= {k for k, column in numbers[-1].items() if not all(map(math.isnan, column))} - {*POINT}
     table: dict[str, Any] = {
         name: np.repeat(np.array([each[i] for each in own], dtype=object), counts)
         for i, name in enumerate(("id", "variant", "seed"))
@@ -136,7 +134,7 @@ def _row(
     metrics, provenance = result["metrics"], result.get("provenance", {})
     unavailable = result.get("unavailable", {}) | dict.fromkeys(lacking(result, asked), _NOT_YET)
     row |= _numbers(metrics)
-    row |= _numbers(tops(store.curve(trial, ("top1",))))
+    row |= _numbers(tops(store.curve(trial)))
     row |= _numbers({k: v for k, v in result.get("spend", {}).items() if k in SPEND})
     row |= _numbers({k: v for k, v in result.get("cost", {}).items() if k in COST})
     texts = {k: v for k, v in provenance.items() if PROVENANCE.get(k) is str and isinstance(v, str)}

@@ -78,8 +78,6 @@ class Tracker:
             trial: which.
             status: FINISHED, FAILED or KILLED; counts where the directory holds no outcome.
         """
-        if status not in ("FINISHED", "FAILED", "KILLED"):
-            raise ValueError(f"terminal status {status!r} is not FINISHED, FAILED or KILLED")
         self._put(("end", trial, status))
 
     def close(self, wait: float = 30.0) -> None:

@@ -170,13 +170,13 @@ def test_a_directory_is_read_by_its_path_alone(tmp_path: Path) -> None:
         _ = TrialDir.at(tmp_path / "nowhere").trial
 
 
-def test_the_store_reads_curves_by_key_and_arrays(tmp_path: Path) -> None:
+def test_the_store_reads_curves_and_arrays(tmp_path: Path) -> None:
     dirs, of = Store(tmp_path), trial()
     assert dirs.samples(of.id) is None and dirs.curve(of) == [] and dirs.look(of).status == "missing"
     run = dirs.run(of)
     run.prepare()
     run.append(row(1, top1=2.0))
-    assert dirs.curve(of, ["top1"]) == [{"point": 1, "top1": 2.0}]
+    assert dirs.curve(of) == [row(1, top1=2.0)]
     np.savez(run.path / "samples.npz", images=np.arange(4, dtype=np.uint8), y=np.array([7]))
     arrays = dirs.samples(of.id)
     assert arrays is not None and arrays["images"].tolist() == [0, 1, 2, 3] and arrays["y"].tolist() == [7]

@@ -254,7 +254,7 @@ def test_sync_gives_equal_frames_and_then_has_nothing_to_do(out: Path) -> None:
     for id in (trials[1].id, "x"):
         assert there.samples(id) is None and there.predictions(id) is None
     assert there.look(trials[0]) == dirs.look(trials[0])
-    assert there.curve(trials[0], ["top1"])[1] == {"point": 2, "top1": 100 / 7 * 2}
+    assert there.curve(trials[0])[1]["top1"] == 100 / 7 * 2
     folder = there.out
     del there
     assert not folder.exists(), "what was fetched goes with who asked"
