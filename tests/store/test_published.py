@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 import shutil
 import subprocess
 import sys
@@ -360,20 +358,6 @@ def committed() -> list[Path]:
     return sorted(path.parent for path in RESULTS.glob(f"*/{published.NAME}"))
 
 
-def cells(file: Path) -> list[list[float | str]]:
-    """A table by its numbers, however they are written."""
-    with file.open(encoding="utf-8", newline="") as text:
-        return [[number(cell) for cell in row] for row in csv.reader(text)]
-
-
-def number(cell: str) -> float | str:
-    try:
-        value = float(cell)
-    except ValueError:
-        return cell
-    return cell if math.isnan(value) else value
-
-
 @pytest.mark.parametrize("folder", committed(), ids=lambda p: p.name)
 def test_committed_tables_are_what_the_archive_gives(dfkd: Dfkd, folder: Path, tmp_path: Path) -> None:
     code, _, error = dfkd("report", folder, "--format", "csv", "--out", tmp_path)
@@ -383,4 +367,4 @@ def test_committed_tables_are_what_the_archive_gives(dfkd: Dfkd, folder: Path, t
     tables = sorted(folder.glob("*.csv"))
     assert [table.name for table in tables] == sorted(path.name for path in made.glob("*.csv"))
     for table in tables:
-        assert cells(made / table.name) == cells(table), table.name
+        assert (made / table.name).read_bytes() == table.read_bytes(), table.name
