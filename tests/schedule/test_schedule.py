@@ -179,7 +179,7 @@ def test_the_tracker_hears_of_every_trial_and_is_closed(tmp_path: Path) -> None:
 def test_a_trial_that_a_dying_worker_still_holds_is_waited_for(tmp_path: Path, n: int) -> None:
     """The driver was killed, its last workers let go a moment later, whether or not others were open."""
     trials = [make(i) for i in range(n)]
-    with holder(TrialDir(tmp_path, trials[0]), 0.8):
+    with holder(TrialDir(tmp_path, trials[0]), 0.5):
         summary = go(trials, tmp_path)
     assert summary.done == tuple(trials) and summary.ran == n
 
