@@ -157,15 +157,7 @@ def status(
     if plan:
         from harness.cli.plan import show_plan
 
-        show_plan(
-            chosen,
-            out,
-            workers=workers,
-            gpus_per_trial=gpus_per_trial,
-            teachers=teachers,
-            as_json=as_json,
-        )
-        return
+        return show_plan(chosen, out, teachers or out / "teachers", workers, gpus_per_trial, as_json)
     from harness.store import warnings
     from harness.store.directory import Store
 
