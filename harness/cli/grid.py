@@ -68,7 +68,10 @@ def run(
     made, whole = [], True
     for each in chosen:
         if download:
-            _download(each.grid.tasks, data_root)
+            from harness.tasks import images  # loads torch, which a grid that is done has no use for
+
+            for task in each.grid.tasks:
+                images.load(task, data_root, download=True)
         tracker = None if no_mlflow else Tracker(tracking_uri, out, each.grid.name)
         summary = run_trials(
             each.trials, errand, workers=workers, address=address, tracker=tracker,
@@ -90,13 +93,6 @@ def run(
         print(f"index: {index(made)[0]}")
     if not whole:
         raise typer.Exit(1)
-
-
-def _download(tasks: tuple[str, ...], root: Path | None) -> None:
-    from harness.tasks import images
-
-    for task in tasks:
-        images.load(task, root, download=True)
 
 
 def _tell_unmeasured(chosen: Chosen, out: Path) -> None:

@@ -189,21 +189,6 @@ def test_cfe_rows_are_every_choice_of_norms_once(trials):
         assert digits == norms or label == "all four"
 
 
-def test_loss_rows_turn_off_what_they_say(trials):
-    on = {
-        label: {w for w in ("ikd", "alpha", "beta", "gamma", "eta") if t.settings[w]}
-        for label, t in by_row(trials["ablation_losses"]).items()
-    }
-    every = {"ikd", "alpha", "beta", "gamma", "eta"}
-    assert on == {
-        "full": every, "- ikd": every - {"ikd"}, "- l2": every - {"alpha"}, "- bn": every - {"beta"},
-        "- scl": every - {"gamma"}, "- ce": every - {"eta"}, "bare": {"ikd"}, "bare + l2": {"ikd", "alpha"},
-        "bare + bn": {"ikd", "beta"}, "bare + scl": {"ikd", "gamma"}, "bare + ce": {"ikd", "eta"},
-    }  # fmt: skip
-    bare = by_row(trials["ablation_losses"])["bare + bn"]
-    assert bare.settings["beta"] == 1.0, "the full method's own weight"
-
-
 def test_sensitivity_covers_the_recommended_range(trials):
     found = [t.settings for t in trials["sensitivity"] if t.label.startswith("alpha")]
     plane = {(s["alpha"], s["gamma"]) for s in found}

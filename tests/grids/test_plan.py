@@ -107,14 +107,6 @@ def test_hours_of_what_is_missing(out, measures):
     assert measures.asked == ["kd", "scratch"]  # once for all that are alike
 
 
-@pytest.mark.parametrize(
-    ("budget", "seconds"),
-    [("10:rounds", 32), ("50:student_updates", 32), ("51:student_updates", 35), ("4.5e9:flops", 17)],
-)
-def test_a_budget_in_any_unit(out, budget, seconds):
-    assert make(out, trials(seeds=(0,), budget=budget)).seconds() == seconds
-
-
 def test_what_makes_no_difference_is_timed_once(out, measures):
     def asked(**changed):
         measures.asked.clear()
@@ -265,10 +257,9 @@ def test_status_says_what_is_to_come(dfkd, out):
     assert "timing kd on digits wrn16_2->wrn16_1" in err
     told = status_of(dfkd, out, "--workers", "1", "--json").json
     assert told["total"]["hours"] == told["total"]["processor_hours"] == pytest.approx(192 / 3600)
-    assert told["total"]["counts"] == {"missing": 6}
-    assert [row["trial_seconds"] for row in told["rows"]] == [32, 32]
     assert [row["processor_hours"] for row in told["rows"]] == pytest.approx([96 / 3600] * 2)
-    assert [row["source"] for row in told["rows"]] == ["rounds timed now"] * 2
+    row = told["rows"][0]
+    assert (row["counts"], row["trial_seconds"], row["source"]) == ({"missing": 3}, 32, "rounds timed now")
 
 
 def test_status_of_a_grid_that_is_done(dfkd, out, measures):
@@ -289,12 +280,5 @@ def test_status_names_what_it_does_not_know(dfkd, out, measures):
     assert "`dfkd run --retry failed`" in status_of(dfkd, out)[1]
 
 
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (("--workers", "-1"), "--workers -1: give 0"),
-        (("--gpus-per-trial", "1.5"), "--gpus-per-trial 1.5: give a share"),
-    ],
-)
-def test_a_plan_refuses_what_a_run_does(dfkd, out, words, complaint):
-    status_of(dfkd, out, *words).refuses(complaint)
+def test_a_plan_refuses_what_a_run_does(dfkd, out):
+    status_of(dfkd, out, "--workers", "-1").refuses("--workers -1: give 0")
