@@ -408,7 +408,6 @@ MISTAKES = {
     "ablate kdd --from digits": ("unknown row or method 'kdd'", "did you mean 'kd'"),
     "ablate kd": ("kd with its own defaults needs --task, --pair, --budget; or give --from GRID",),
     "ablate kdd": ("unknown method 'kdd'", "did you mean 'kd'"),
-    "ablate kd --task digits --pair wrn16_2:wrn16_1": ("needs --budget",),
     "ablate kd --from digits --write rows.txt": ("--write rows.txt", "ends in .py"),
     "ablate kd --from digits --set kd.tau=1,2": ("--set kd.tau=1,2: give one value",),
     "ablate kd --from digits --set kd.tao=1": ("unknown setting of kd 'tao'", "did you mean 'tau'"),

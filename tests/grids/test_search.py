@@ -21,8 +21,7 @@ from benchmarks.shared.tuned import DIGITS
 from harness import registry
 from harness.cli.search import run_search
 from harness.config import Budget, Recipe, Trial
-from harness.grids import chosen, draws, expand
-from harness.grids import load as grids_load
+from harness.grids import chosen, draws, expand, load
 from harness.grids.draws import Axis
 from harness.grids.goal import Goal, Tried
 from harness.grids.search import Search
@@ -190,8 +189,13 @@ def test_the_rule_is_that_of_rays_asha(eta: int) -> None:
 # --- a search -----------------------------------------------------------------------------------
 
 
-def test_a_search_tries_so_many_settings_and_chooses_the_best_that_went_to_its_end(tmp_path: Path) -> None:
-    search = go(goal(), tmp_path, 12)
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
+    """Of twelve trials, at its end."""
+    return go(goal(), tmp_path_factory.mktemp("twelve"), 12)
+
+
+def test_a_search_tries_so_many_settings_and_chooses_the_best_that_went_to_its_end(search: Search) -> None:
     tries = search.tries()
     assert len(tries) == 12 and search.complete()
     assert tries[0].values == {"lr_s": 0.1, "student_bn": "train"}  # the settings as they stood come first
@@ -215,33 +219,28 @@ def test_what_decides_is_asked_for() -> None:
     assert goal().best(tries[3:]) is None
 
 
-def test_the_record(tmp_path: Path) -> None:
-    search = go(goal(), tmp_path, 6)
+def test_the_record(search: Search) -> None:
     found = json.loads((search.folder / "search.json").read_text())
     over = {"lr_s": "0.001 to 0.3, by its logarithm", "student_bn": "one of train, eval"}
-    assert found["trials_used"] == 6 and found["complete"] and found["asked"]["over"] == over
+    assert found["trials_used"] == 12 and found["complete"] and found["asked"]["over"] == over
     assert found["stopped_early"] == told(search).count("stopped")
     best = best_of(search)
     assert best and found["chosen"]["trial"] == best.id and found["chosen"]["settings"] == best.values
-    rows = found["trials"]
-    assert [row["trial"] for row in rows] == list(search.trials)
-    assert [row["ended"] for row in rows] == told(search)
-    assert [row["settings"]["lr_s"] for row in rows] == [each.values["lr_s"] for each in search.tries()]
-    assert {row["budget_percent"] for row in rows} <= {11.1, 33.3, 100.0}
+    rows = [(row["trial"], row["ended"], row["settings"]) for row in found["trials"]]
+    assert rows == [(each.id, each.ended, each.values) for each in search.tries()]
+    assert {row["budget_percent"] for row in found["trials"]} <= {11.1, 33.3, 100.0}
 
 
-def test_the_choice_is_a_grid_beside_what_was_before_on_other_seeds(tmp_path: Path) -> None:
-    search = go(goal(), tmp_path, 8)
+def test_the_choice_is_a_grid_beside_what_was_before_on_other_seeds(search: Search) -> None:
     best = best_of(search)
     assert best and best.number
-    grid = grids_load.load(search.folder / "chosen.py")
-    trials = expand.trials_of(grid)
+    grid = load.load(search.folder / "chosen.py")
     assert grid.contrasts == {"dfad": "dfad before"} and 100 not in grid.seeds
-    of = {t.label: t for t in trials}
+    of = {t.label: t for t in expand.trials_of(grid)}
     assert of["dfad"].settings == search.trials[best.id].settings
     assert of["dfad before"].settings == search.goal.start.settings
     assert of["dfad"].model_copy(update={"seed": 100}).id == best.id  # nothing else is another
-    assert "8 trials" in grid.note and "validation" in grid.note
+    assert "12 trials" in grid.note and "validation" in grid.note
     pasted: dict[str, Any] = {}
     exec(f"found = dict({chosen.block(search.goal, search.tries(), best)})", pasted)
     cls = registry.methods.get("dfad")
@@ -397,11 +396,11 @@ class Secret:
 @pytest.fixture
 def with_test(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[images.Split], Any]], None]:
     """Put something else where the test images are."""
-    load = images.load
+    real = images.load
 
     def put(other: Callable[[images.Split], Any]) -> None:
         def loaded(*where: Any, **how: Any) -> images.TaskData:
-            found = load(*where, **how)
+            found = real(*where, **how)
             return dataclasses.replace(found, test=other(found.test))
 
         monkeypatch.setattr(images, "load", loaded)
@@ -488,14 +487,11 @@ def test_a_trial_of_a_search_goes_on_from_its_checkpoint_and_tells_of_the_rows_t
     trial = make("noise", TINY, budget=18, batch=16)
     whole = on_val(trial, tmp_path / "whole", home)
 
-    class Enough(BaseException):
-        pass
-
     def stop(row: dict[str, Any]) -> None:
         if row["point"] == 5:
-            raise Enough
+            raise KeyboardInterrupt
 
-    with pytest.raises(Enough):
+    with pytest.raises(KeyboardInterrupt):
         on_val(trial, tmp_path, home, on_point=stop, pace=often)
     points: list[int] = []
     run = on_val(trial, tmp_path, home, on_point=lambda row: points.append(row["point"]), pace=often)
@@ -528,8 +524,8 @@ def test_a_mistake_is_one_line(dfkd: Any, tmp_path: Path, words: str) -> None:
 def test_a_search_as_a_person_sees_it(dfkd: Any, monkeypatch: Any, tmp_path: Path, home: Path) -> None:
     monkeypatch.setitem(RECIPES, "small", TINY)
     words = "search noise --from digits --pair lenet5_bn:lenet5_half_bn --budget 18:student_updates".split()
-    words += "--set noise.batch=16 --over lr_s,tau --trials 3 --workers 0".split()
-    words += ["--out", str(tmp_path), "--teachers", str(home)]
+    words += "--set noise.batch=16 --over lr_s,tau --trials 3 --workers 0 --teachers".split()
+    words += [str(home), "--out", str(tmp_path)]
     code, out, err = dfkd(*words)
     assert code == 0, err
     assert [line.split()[0] for line in err.splitlines()] == ["[1/3]", "[2/3]", "[3/3]"]
