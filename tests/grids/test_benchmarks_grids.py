@@ -201,13 +201,9 @@ def test_sensitivity_covers_the_recommended_range(trials):
 
 
 def test_authors_settings_follow_task_and_pair(trials):
-    def one(name: str, task: str, pair: str, label: str) -> dict[str, object]:
-        (found,) = (
-            t.settings
-            for t in trials[name]
-            if (t.task, f"{t.teacher}:{t.student}", t.label, t.seed) == (task, pair, label, 0)
-        )
-        return found
+    def one(name: str, *cell: str) -> dict[str, object]:
+        of = {(t.task, f"{t.teacher}:{t.student}", t.label): t.settings for t in trials[name]}
+        return of[cell]
 
     def weights(settings: dict[str, object], *names: str) -> tuple[object, ...]:
         return tuple(settings[n] for n in names)
