@@ -28,42 +28,21 @@ HAND: dict[str, dict[str, Any]] = {
 }
 
 
+#: what several methods chose alike: a draw depends on its setting's name and its number, not on the method
+_DRAW_A = {"lr_s": 0.0952, "schedule": "cosine", "tau": 5.66}
+_DRAW_B = {"lr_s": 0.0561, "schedule": "cosine", "tau": 19.6}
+_DRAW_C = {"lr_s": 0.0461, "schedule": "steps", "tau": 12.8, "bn": 3.22, "oh": 1.41, "adv": 0.0173}
+
 #: what `dfkd search METHOD --from digits --trials 16` chose, begun with `HAND`: benchmarks/results/search
 #: has every trial. Where no draw was better (dafl, cmi, fast) what was there stands.
 FOUND: dict[str, dict[str, Any]] = {
-    "noise": {"lr_s": 0.0952, "schedule": "cosine", "tau": 5.66},
-    "untrained": {"lr_s": 0.0561, "schedule": "cosine", "tau": 19.6},
+    "noise": _DRAW_A,
+    "untrained": _DRAW_B,
     "dfad": {"lr_s": 0.103, "lr_g": 0.000178, "student_bn": "train"},
     "zskt": {"lr_s": 0.14, "schedule": "off", "lr_g": 0.000271, "student_bn": "eval"},
-    "adi": {
-        "lr_s": 0.0561,
-        "schedule": "cosine",
-        "tau": 19.6,
-        "bn": 0.0868,
-        "oh": 0.298,
-        "lr_x": 0.364,
-        "tv": 6.71e-05,
-        "adv": 1.36,
-    },
-    "deepinversion": {
-        "lr_s": 0.0952,
-        "schedule": "cosine",
-        "tau": 5.66,
-        "bn": 28.9,
-        "oh": 0.0203,
-        "lr_x": 0.181,
-        "tv": 1.17e-06,
-    },
-    "dfq": {
-        "lr_s": 0.0952,
-        "schedule": "cosine",
-        "lr_g": 0.000154,
-        "tau": 5.66,
-        "bn": 9.69,
-        "oh": 0.0203,
-        "adv": 0.369,
-        "balance": 22.8,
-    },
+    "adi": _DRAW_B | {"bn": 0.0868, "oh": 0.298, "lr_x": 0.364, "tv": 6.71e-05, "adv": 1.36},
+    "deepinversion": _DRAW_A | {"bn": 28.9, "oh": 0.0203, "lr_x": 0.181, "tv": 1.17e-06},
+    "dfq": _DRAW_A | {"lr_g": 0.000154, "bn": 9.69, "oh": 0.0203, "adv": 0.369, "balance": 22.8},
     "cpsc": {
         "lr_s": 0.0168,
         "schedule": "cosine",
@@ -145,57 +124,11 @@ FOUND_MNIST: dict[str, dict[str, Any]] = {
     },
     "dfad": {"lr_s": 0.0561, "lr_g": 0.000227, "student_bn": "train"},
     "zskt": {"lr_s": 0.249, "schedule": "cosine", "lr_g": 0.00392, "student_bn": "train"},
-    "adi": {
-        "lr_s": 0.0461,
-        "schedule": "steps",
-        "tau": 12.8,
-        "bn": 3.22,
-        "oh": 1.41,
-        "lr_x": 0.0671,
-        "tv": 1.36e-06,
-        "adv": 0.0173,
-    },
-    "deepinversion": {
-        "lr_s": 0.0952,
-        "schedule": "cosine",
-        "tau": 5.66,
-        "bn": 28.9,
-        "oh": 0.0203,
-        "lr_x": 0.181,
-        "tv": 1.17e-06,
-    },
-    "dfq": {
-        "lr_s": 0.0952,
-        "schedule": "cosine",
-        "lr_g": 0.000154,
-        "tau": 5.66,
-        "bn": 9.69,
-        "oh": 0.0203,
-        "adv": 0.369,
-        "balance": 22.8,
-    },
-    "cmi": {
-        "lr_s": 0.0461,
-        "schedule": "steps",
-        "tau": 12.8,
-        "bn": 3.22,
-        "oh": 1.41,
-        "lr_g": 0.00558,
-        "adv": 0.0173,
-        "cr": 0.178,
-        "cr_tau": 0.231,
-    },
-    "fast": {
-        "lr_s": 0.0461,
-        "schedule": "steps",
-        "tau": 12.8,
-        "bn": 3.22,
-        "oh": 1.41,
-        "meta": "none",
-        "lr_g": 0.00558,
-        "lr_z": 0.00904,
-        "adv": 0.0173,
-    },
+    "adi": _DRAW_C | {"lr_x": 0.0671, "tv": 1.36e-06},
+    "deepinversion": FOUND["deepinversion"],
+    "dfq": FOUND["dfq"],
+    "cmi": _DRAW_C | {"lr_g": 0.00558, "cr": 0.178, "cr_tau": 0.231},
+    "fast": _DRAW_C | {"lr_g": 0.00558, "meta": "none", "lr_z": 0.00904},
     "cpsc": {
         "lr_s": 0.00292,
         "schedule": "cosine",

@@ -59,26 +59,14 @@ def ablate(
         _write(write, start, found, trials)
     if as_json:
         rows = [vars(row) | {"settings": start.own | row.changes} for row in found.rows]
-        printing.dump(
-            {
-                "method": start.method,
-                "rows": rows,
-                "left_out": found.left_out,
-                "trials": trials,
-                "file": write,
-            }
-        )
+        told = {"method": start.method, "rows": rows, "left_out": found.left_out}
+        printing.dump(told | {"trials": trials, "file": write})
         return
-    printing.table(
-        [
-            {
-                "row": row.label,
-                "against": row.against,
-                "what": row.what + (f" (the trials of {row.same!r})" if row.same else ""),
-            }
-            for row in found.rows
-        ]
-    )
+    table = []
+    for row in found.rows:
+        same = f" (the trials of {row.same!r})" if row.same else ""
+        table.append({"row": row.label, "against": row.against, "what": f"{row.what}{same}"})
+    printing.table(table)
     print()
     for label, why in found.left_out.items():
         print(f"left out: {label}: {why}")
@@ -88,11 +76,8 @@ def ablate(
         f"{len(found.rows)} rows, {trials} trials: {', '.join(grid.tasks)}; {pairs}; "
         f"seeds {', '.join(map(str, grid.seeds))}; {grid.budget}"
     )
-    print(
-        f"{write}: `dfkd run {write}` runs it"
-        if write
-        else "--write FILE makes it a grid, for `dfkd run FILE`"
-    )
+    makes = "--write FILE makes it a grid, for `dfkd run FILE`"
+    print(f"{write}: `dfkd run {write}` runs it" if write else makes)
 
 
 def _write(file: Path, start: Start, found: Ablation, trials: int) -> None:

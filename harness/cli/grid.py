@@ -68,7 +68,10 @@ def run(
     made, whole = [], True
     for each in chosen:
         if download:
-            _download(each.grid.tasks, data_root)
+            from harness.tasks import images  # loads torch, which a grid that is done has no use for
+
+            for task in each.grid.tasks:
+                images.load(task, data_root, download=True)
         tracker = None if no_mlflow else Tracker(tracking_uri, out, each.grid.name)
         summary = run_trials(
             each.trials, errand, workers=workers, address=address, tracker=tracker,
@@ -90,13 +93,6 @@ def run(
         print(f"index: {index(made)[0]}")
     if not whole:
         raise typer.Exit(1)
-
-
-def _download(tasks: tuple[str, ...], root: Path | None) -> None:
-    from harness.tasks import images
-
-    for task in tasks:
-        images.load(task, root, download=True)
 
 
 def _tell_unmeasured(chosen: Chosen, out: Path) -> None:
@@ -157,15 +153,7 @@ def status(
     if plan:
         from harness.cli.plan import show_plan
 
-        show_plan(
-            chosen,
-            out,
-            workers=workers,
-            gpus_per_trial=gpus_per_trial,
-            teachers=teachers,
-            as_json=as_json,
-        )
-        return
+        return show_plan(chosen, out, teachers or out / "teachers", workers, gpus_per_trial, as_json)
     from harness.store import warnings
     from harness.store.directory import Store
 

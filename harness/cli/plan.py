@@ -13,7 +13,6 @@ from harness.cli.choose import Chosen, on_grid
 from harness.cli.options import Device, Json
 
 if TYPE_CHECKING:
-    from harness.config import Trial
     from harness.grids.plan import Plan
 
 
@@ -33,18 +32,15 @@ def bench(
     """
     from harness.errors import DfkdError
     from harness.grids.bench import device_name, measure
+    from harness.grids.plan import by_place
 
-    where, rows, seen = device_name(device), list[dict[str, Any]](), set[tuple[str, ...]]()
-    for trial in chosen.trials:
-        place = (trial.label, trial.task, trial.teacher, trial.student)
-        if place in seen:
-            continue
-        seen.add(place)
-        _tell_timing(trial)
-        row = {"row": trial.label, "task": trial.task, "pair": f"{trial.teacher}->{trial.student}"}
+    where, rows = device_name(device), list[dict[str, Any]]()
+    for (label, task, teacher, student), trials in by_place(chosen.trials).items():
+        row = {"row": label, "task": task, "pair": f"{teacher}->{student}"}
+        printing.note(f"timing {label} on {task} {row['pair']}")
         numbers, note = list[float | None]([None] * len(_TITLES)), ""
         try:
-            found = measure(trial, device, seconds)
+            found = measure(trials[0], device, seconds)
         except DfkdError as error:
             note = str(error)
         else:
@@ -65,59 +61,26 @@ _TITLES = {
 }  # fmt: skip
 
 
-def _tell_timing(trial: Trial) -> None:
-    printing.note(f"timing {trial.label} on {trial.task} {trial.teacher}->{trial.student}")
-
-
 def show_plan(
-    chosen: Chosen,
-    out: Path,
-    *,
-    workers: int | None,
-    gpus_per_trial: float,
-    teachers: Path | None,
-    as_json: bool,
+    chosen: Chosen, out: Path, teachers: Path, workers: int | None, gpus_per_trial: float, as_json: bool
 ) -> None:
     """Print what is done of a grid and what is to come; options as `dfkd run` takes them."""
-    from harness.grids import bench, plan
+    import torch
+
+    from harness.grids import plan
     from harness.schedule import preflight
-    from harness.store.directory import Store
-    from harness.store.stale import Staleness
 
     preflight.arguments(workers, gpus_per_trial, None, ())
-    device = "cuda" if gpus_per_trial else "cpu"
     cpus = max(t.cpus for t in chosen.trials)
-    room = _room(cpus, gpus_per_trial)
-    teachers = teachers or out / "teachers"
-
-    def measure(trial: Trial) -> bench.Cost:
-        _tell_timing(trial)
-        return bench.measure(trial, device)
-
-    def teach(trial: Trial) -> float:
-        printing.note(f"timing the training of {trial.teacher} on {trial.task}")
-        return bench.teaching(trial, device)
-
-    known = plan.Known(out, teachers, bench.device_name(device), measure, teach)
+    have = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    room = preflight.slots([have], cpus, gpus_per_trial)  # as many as Ray would run at a time
     at_a_time = room if workers is None else min(workers, room)
-    found = plan.make(chosen.trials, Store(out), teachers, known, Staleness(teachers), at_a_time)
-    told = _plain(found, cpus)
+    device = "cuda" if gpus_per_trial else "cpu"
+    told = _plain(plan.make(chosen.trials, out, teachers, device, at_a_time, printing.note), cpus)
     if as_json:
         printing.dump(told)
     else:
         _print(told)
-
-
-def _room(cpus: int, gpus: float) -> int:
-    """How many trials Ray would run at a time on this machine."""
-    from harness.schedule import preflight
-
-    have = {"CPU": float(os.cpu_count() or 1), "GPU": 0.0}
-    if gpus:
-        import torch
-
-        have["GPU"] = float(torch.cuda.device_count())
-    return preflight.slots([have], cpus, gpus)
 
 
 def _plain(found: Plan, cpus: int) -> dict[str, Any]:

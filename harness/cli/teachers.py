@@ -91,12 +91,13 @@ def list_(out: Out = OUT, teachers: Teachers = None, as_json: Json = False) -> N
     """List the teachers with digest and measured accuracy."""
     from harness.store import cards as held
 
-    found = held.cards(teachers or out / "teachers")
+    folder = teachers or out / "teachers"
+    found = held.cards(folder)
     if as_json:
         printing.dump([c.model_dump(mode="json") for c in found])
         return
     if not found:
-        printing.note(f"no teacher in {teachers or out / 'teachers'}")
+        printing.note(f"no teacher in {folder}")
     printing.table(
         [
             {
@@ -134,15 +135,8 @@ def import_(
 
     catalog.version(task)
     nets.check(net)
-    card = import_file(
-        teachers or out / "teachers",
-        file,
-        task,
-        net,
-        normalise=normalise,
-        data_root=data_root,
-        device=_device(device),
-    )
+    folder, where = teachers or out / "teachers", _device(device)
+    card = import_file(folder, file, task, net, normalise=normalise, data_root=data_root, device=where)
     if as_json:
         printing.dump(card.model_dump(mode="json"))
         return

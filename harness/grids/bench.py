@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -133,7 +132,10 @@ def measure(trial: Trial, device: str = "cpu", seconds: float = 1.0) -> Cost:
         for opt in method.opts.values():  # without a step no training on noise diverges; it takes as long
             for group in opt.param_groups:
                 group["lr"] = 0.0
-        warm, by_warm = sum(trial.settings[k] for k in with_role(type(method.hp), "warmup")), _Round()
+        warm, by_warm = (
+            sum(trial.settings[k] for k in with_role(type(method.hp), "warmup")),
+            Cost(0.0, 0.0, 0.0),
+        )
         if warm:
             extra, by_warm = _rounds(method, now, seconds, hold=True)
             start += extra
@@ -150,9 +152,8 @@ def measure(trial: Trial, device: str = "cpu", seconds: float = 1.0) -> Cost:
         nowhere = Path("no Inception")
         finish(loop, nowhere, None, 1)  # the first loads much
         ended = _timed(lambda: finish(loop, nowhere, None, images), now)
-    return Cost(
-        seconds=each.seconds, flops=each.flops, updates=each.updates,
-        warm=warm, warm_seconds=by_warm.seconds, warm_flops=by_warm.flops,
+    return replace(
+        each, warm=warm, warm_seconds=by_warm.seconds, warm_flops=by_warm.flops,
         start=start, look=min(looks) / share, finish=ended / share, memory=memory,
     )  # fmt: skip
 
@@ -198,15 +199,7 @@ def _loop(trial: Trial, data: TaskData, device: str, out: Path) -> Loop:
     return Loop(job, run)
 
 
-class _Round(NamedTuple):
-    """What a round takes on average."""
-
-    seconds: float = 0.0
-    flops: float = 0.0
-    updates: float = 0.0
-
-
-def _rounds(method: Method, now: Callable[[], float], seconds: float, hold: bool) -> tuple[float, _Round]:
+def _rounds(method: Method, now: Callable[[], float], seconds: float, hold: bool) -> tuple[float, Cost]:
     """Time rounds.
 
     Args:
@@ -234,7 +227,7 @@ def _rounds(method: Method, now: Callable[[], float], seconds: float, hold: bool
     while last[0] - began[0] < _ENOUGH and (n < _ROUNDS or last[0] - first[0] < seconds):
         last = after_a_round()
         n += 1
-    each = _Round(*((last - first) / n if n else first - began).tolist())
+    each = Cost(*((last - first) / n if n else first - began).tolist())
     return max(0.0, float(first[0] - began[0]) - each.seconds), each
 
 

@@ -74,12 +74,11 @@ def override(
             rows = _multiplied(rows, sets)
         anchor = equal_cost or grid.equal_cost  # its settings and budget are asked for even without a row
         kept = {method for _, (method, _) in rows.values()} | {anchor}
-        if grid.variants != "all" and anchor in grid.variants:
+        if anchor and grid.variants != "all" and anchor in grid.variants:
             kept.add(grid.variants[anchor][0])
+            changes["unlisted"] = {anchor: grid.variants[anchor]}
         changes["variants"] = {label: row for label, (_, row) in rows.items()}
         changes["settings"] = {k: v for k, v in grid.settings.items() if k == "*" or k in kept}
-        if anchor and grid.variants != "all" and anchor in grid.variants:
-            changes["unlisted"] = {anchor: grid.variants[anchor]}
         named = {anchor: budgets[anchor]} if anchor in budgets else {}
         budgets = named | {label: budgets[was] for label, (was, _) in rows.items() if was in budgets}
         row_seeds = {label: row_seeds[was] for label, (was, _) in rows.items() if was in row_seeds}
@@ -117,12 +116,14 @@ def _picked(grid: Grid, methods: Sequence[str]) -> dict[str, _Row]:
 
 def _multiplied(rows: dict[str, tuple[str, _Row]], sets: Sequence[Set]) -> dict[str, tuple[str, _Row]]:
     """New label -> (label before, row)."""
+    from harness import registry
+
     by_method = {method for _, (method, _) in rows.values()}
     for each in sets:
         if each.name != "*" and each.name not in rows and each.name not in by_method:
             raise unknown("row or method in --set", each.name, {*rows, *by_method, "*"})
     common = {e.setting for e in sets if e.name == "*"}
-    owners = {method: _settings(method) for method in by_method} if common else {}
+    owners = {m: set(settings_of(registry.methods.get(m).HP)) for m in by_method} if common else {}
     for setting in sorted(common):
         if not any(setting in names for names in owners.values()):
             raise unknown("setting of any row", setting, set().union(*owners.values()))
@@ -147,12 +148,6 @@ def _rank(name: str, label: str, method: str, labels: Iterable[str]) -> int | No
     if name in labels:
         return 2 if name == label else None
     return 1 if name == method else None
-
-
-def _settings(method: str) -> set[str]:
-    from harness import registry
-
-    return set(settings_of(registry.methods.get(method).HP))
 
 
 def parse_set(text: str) -> Set:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,14 @@ import torch
 from harness import files
 from harness.config import Budget, Trial, digest
 from harness.errors import DfkdError, Skipped
-from harness.grids.bench import Cost
+from harness.grids import bench
 from harness.store import cards
 from harness.store.directory import Store, TrialDir
+from harness.store.stale import Staleness
 from harness.trials.provenance import machine
 
 #: where a trial stands, in the order of the table
 STANDS = ("done", "stale", "running", "partial", "missing", "failed", "skipped")
-#: (trial, provenance of its result) -> why it is stale, or an empty text
-Stale = Callable[[Trial, Mapping[str, Any]], str]
 #: label, task, teacher and student: a row of the plan
 Place = tuple[str, str, str, str]
 #: a finished trial tells of one so many times as long at most: a short one shows little but its start
@@ -98,25 +97,14 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
     return max(busy)
 
 
-class Known:
+class _Known:
     """What trials and teachers take, and who told; what nobody tells is measured, once for all alike."""
 
-    def __init__(
-        self, out: Path, teachers: Path, device: str,
-        measure: Callable[[Trial], Cost], teach: Callable[[Trial], float],
-    ) -> None:  # fmt: skip
-        """Read every result under ``out`` that was made on this machine.
-
-        Args:
-            out: the store.
-            teachers: where teachers lie.
-            device: ``cpu``, or the GPU's name.
-            measure: as `harness.grids.bench.measure`.
-            teach: as `harness.grids.bench.teaching`.
-        """
-        self._finished = _finished(out, device)
-        self._cards, self._measure, self._teach = cards.cards(teachers), measure, teach
-        self._costs: dict[str, Cost] = {}
+    def __init__(self, out: Path, teachers: Path, device: str, tell: Callable[[str], None]) -> None:
+        """Read every result under ``out`` that was made on this machine; arguments as `make` takes them."""
+        self._finished = _finished(out, bench.device_name(device))
+        self._cards, self._device, self._tell = cards.cards(teachers), device, tell
+        self._costs: dict[str, bench.Cost] = {}
         self._lessons: dict[str, float] = {}
 
     def trial(self, trial: Trial) -> tuple[float, str]:
@@ -131,7 +119,8 @@ class Known:
         if told:
             return statistics.median(told), f"{len(told)} finished trial{'s' if len(told) > 1 else ''}"
         if kind not in self._costs:
-            self._costs[kind] = self._measure(trial)
+            self._tell(f"timing {trial.label} on {trial.task} {trial.teacher}->{trial.student}")
+            self._costs[kind] = bench.measure(trial, self._device)
         return self._costs[kind].total(trial.budget, trial.points), "rounds timed now"
 
     def teacher(self, trial: Trial) -> tuple[float, str]:
@@ -142,7 +131,8 @@ class Known:
             return statistics.median(took), f"{len(took)} trained"
         kind = repr(alike)
         if kind not in self._lessons:
-            self._lessons[kind] = self._teach(trial)
+            self._tell(f"timing the training of {trial.teacher} on {trial.task}")
+            self._lessons[kind] = bench.teaching(trial, self._device)
         return self._lessons[kind], "steps timed now"
 
 
@@ -188,42 +178,50 @@ def _finished(out: Path, device: str) -> dict[str, list[_Ran]]:
 
 
 def make(
-    trials: Sequence[Trial], store: Store, teachers: Path, known: Known, stale: Stale, workers: int
+    trials: Iterable[Trial], out: Path, teachers: Path, device: str, workers: int, tell: Callable[[str], None]
 ) -> Plan:
     """The plan for a grid's trials; one that several rows share belongs to the first of them.
 
     Args:
         trials: of the grid.
-        store: where they lie.
+        out: the store.
         teachers: where teachers lie.
-        known: of their cost.
-        stale: tells a result that no longer stands.
+        device: where trials run, as `harness.grids.bench.measure` takes it.
         workers: trials at a time, as far as there are so many.
+        tell: hears a line before something is timed.
     """
-    owners: dict[str, Trial] = {}
-    for trial in trials:
-        owners.setdefault(trial.id, trial)
+    known, stale = _Known(out, teachers, device, tell), Staleness(teachers)
+    owners = dict[str, str]()
     rows, runnable, open_ = list[Row](), list[Trial](), 0
-    for place in dict.fromkeys(map(_place, trials)):
-        here = [t for t in trials if _place(t) == place]
-        own = [t for t in here if owners[t.id] is t]
-        row, to_come = _row(place, own, store, stale, known)
-        lent = [_place(owners[t.id])[0] for t in here if _place(owners[t.id]) != place]
+    for place, here in by_place(trials).items():
+        own = {t.id: t for t in here if owners.setdefault(t.id, place[0]) == place[0]}
+        row, to_come = _row(place, own.values(), Store(out), stale, known)
+        lent = [label for t in here if (label := owners[t.id]) != place[0]]
         if lent and not row.note:
             row.note = f"{'shares' if own else 'same'} trials {'with' if own else 'as'} {lent[0]}"
         runnable += to_come if row.jobs else []
         open_ += len(to_come)
         rows.append(row)
-    lessons = [_lesson(t, known) for t in _untaught(runnable, teachers)]
+    # one trial for each teacher that has to be trained; an imported one never is
+    taught = {cards.path_of(teachers, t): t for t in runnable if not t.teacher_digest}
+    lessons = [
+        Lesson(f"{t.teacher} on {t.task} seed {t.teacher_seed}", *known.teacher(t))
+        for t in taught.values()
+        if cards.find(teachers, t) is None
+    ]
     return Plan(rows, lessons, max(1, min(workers, open_)))
 
 
-def _place(trial: Trial) -> Place:
-    return trial.label or trial.method, trial.task, trial.teacher, trial.student
+def by_place(trials: Iterable[Trial]) -> dict[Place, list[Trial]]:
+    """The trials of each row, in their order."""
+    found: dict[Place, list[Trial]] = {}
+    for t in trials:
+        found.setdefault((t.label or t.method, t.task, t.teacher, t.student), []).append(t)
+    return found
 
 
 def _row(
-    place: Place, trials: Sequence[Trial], store: Store, stale: Stale, known: Known
+    place: Place, trials: Iterable[Trial], store: Store, stale: Staleness, known: _Known
 ) -> tuple[Row, list[Trial]]:
     """A row, and its trials that are to come."""
     stands = [(t, *_stands(t, store, stale)) for t in trials]
@@ -243,7 +241,7 @@ def _row(
     return row, [t for t, _ in to_come]
 
 
-def _stands(trial: Trial, store: Store, stale: Stale) -> tuple[str, float, str]:
+def _stands(trial: Trial, store: Store, stale: Staleness) -> tuple[str, float, str]:
     """Where a trial stands, the share of it that is still to come, and why it is skipped."""
     look = store.look(trial)
     if look.status in ("partial", "running"):
@@ -253,13 +251,3 @@ def _stands(trial: Trial, store: Store, stale: Stale) -> tuple[str, float, str]:
         return "stale", 0.0, ""
     why = str(look.failure["reason"]) if look.failure and look.status == "skipped" else ""
     return look.status, float(look.status == "missing"), why
-
-
-def _untaught(trials: Iterable[Trial], teachers: Path) -> list[Trial]:
-    """One trial for each teacher that has to be trained; an imported one never is."""
-    found = {cards.path_of(teachers, t): t for t in trials if not t.teacher_digest}
-    return [t for t in found.values() if cards.find(teachers, t) is None]
-
-
-def _lesson(trial: Trial, known: Known) -> Lesson:
-    return Lesson(f"{trial.teacher} on {trial.task} seed {trial.teacher_seed}", *known.teacher(trial))

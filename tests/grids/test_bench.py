@@ -164,8 +164,6 @@ def test_bench_tells_what_it_measured(dfkd, few):
     ("words", "complaint"),
     [
         (("--methods", "kd", "--task", "digits"), ["takes a GRID, or else", "no --pair"]),
-        (("--methods", "kdd", *WORDS), ["unknown row or method 'kdd'", "'kd'"]),
-        (("--methods", "kd", *WORDS, "--set", "kd.bath=8"), ["unknown setting of kd 'bath'", "'batch'"]),
         (("--methods", "kd", *WORDS, "--device", "tpu"), ["--device 'tpu'"]),
     ],
 )
