@@ -171,9 +171,7 @@ def _cost(place: Place, table: pd.DataFrame, shown: Sequence[Row], beyond: str) 
             "Mean and 95 % t-interval over seeds. On the front, and outlined: data-free rows and controls "
             "than which none is both cheaper and better; references and rows with failed seeds are not "
             "compared."
-        )
-        if canvas.reach([dot.top1 for dot in dots]).cut:
-            caption += canvas.CUT
+        ) + canvas.cut([dot.top1 for dot in dots])
         figure = cost(dots, place.styles, place.teacher)
         yield place.picture("pareto", "Accuracy against cost", caption + beyond, figure)
 
@@ -234,13 +232,12 @@ def _size(found: Mapping[str, Mapping[str, NDArray[Any]]], k: int, room: int) ->
     return min(k, COLUMNS, max(10, int(each // per_class))), per_class
 
 
-def ranks(ranking: Ranking, styles: Mapping[str, Style], anchor: str = "across") -> Iterator[Picture]:
+def ranks(ranking: Ranking, styles: Mapping[str, Style]) -> Iterator[Picture]:
     """The critical-difference diagram over all cells; without a test it says so.
 
     Args:
         ranking: of `reports.numbers.ranking.ranks`; of one cell, or fewer than three rows, there is none.
         styles: label -> how to draw it.
-        anchor: of the section.
     """
     n = len(ranking.cells)
     if n < 2 or len(ranking.names) < 3:
@@ -258,4 +255,4 @@ def ranks(ranking: Ranking, styles: Mapping[str, Style], anchor: str = "across")
     if len(ranking.names) > MOST:
         caption += f" The {MOST} best rows of {len(ranking.names)}."
     figure = rank_diagram(names, means, ranking.cd, groups, styles, reason)
-    yield Picture("ranks", anchor, "", title, caption, canvas.svg(figure, "ranks"))
+    yield Picture("ranks", "across", "", title, caption, canvas.svg(figure, "ranks"))

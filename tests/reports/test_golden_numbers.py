@@ -18,6 +18,8 @@ from reports.numbers import ranking, verdicts
 from reports.numbers.table import main
 from tests.reports.golden import HERE, KNOWN, NAMES, numbers, write
 
+pytestmark = pytest.mark.xdist_group("golden")
+
 PLACE = ["task", "teacher", "student"]
 
 
