@@ -12,7 +12,7 @@ from reports.figures import bars, canvas, maps
 from reports.figures.places import Picture, Place
 from reports.figures.sweeps import alone, depth
 from reports.numbers import sweeps
-from reports.numbers.rows import CELL, records
+from reports.numbers.rows import cell_of, records
 
 #: settings drawn alone, one panel each
 _PANELS = 8
@@ -35,7 +35,7 @@ def draw(place: Place, paired: pd.DataFrame | None) -> Iterator[Picture]:
 
 def _differences(place: Place, paired: pd.DataFrame) -> Iterator[Picture]:
     rows = [row for row in records(paired) if not math.isnan(row["difference"])]
-    rows = [row for row in rows if tuple(str(row[name]) for name in CELL) == place.key]
+    rows = [row for row in rows if cell_of(row) == place.key]
     bases = Counter(str(row["against"]) for row in rows)
     groups: dict[str, list[bars.Difference]] = {}
     for row in rows:

@@ -19,7 +19,7 @@ from reports.figures.samples import Strip, sample_grid
 from reports.figures.style import Style
 from reports.numbers.findings import Findings
 from reports.numbers.ranking import Ranking
-from reports.numbers.rows import CELL, Arrays, Row, Runs, labels, records, tiles, together
+from reports.numbers.rows import Arrays, Row, Runs, cell_of, gathered, labels, records, tiles, together
 from reports.numbers.stats import Interval
 from reports.numbers.sweeps import top1
 
@@ -118,13 +118,11 @@ def _panels(place: Place, shown: Sequence[Row]) -> list[list[str]]:
     names = {row.label for row in shown}
     if len(names) <= CROWD:
         return [[n for n in place.styles if n in names]]
-    families: dict[tuple[bool, str], list[str]] = {}
-    for row in shown:
-        own = kind(row) == "method"
-        families.setdefault((own, str(row.trials["method"].iloc[0]) if own else ""), []).append(row.label)
+    own_method = [row.of("method") if kind(row) == "method" else "" for row in shown]
+    families = gathered(zip(own_method, (row.label for row in shown), strict=True))
     panels: list[list[str]] = []
     given = False
-    for (own, _), family in families.items():
+    for own, family in families.items():
         for part in [family[i : i + PANEL] for i in range(0, len(family), PANEL)]:
             if panels and own and not given and len(panels[-1]) + len(part) <= PANEL:
                 panels[-1] += part
@@ -178,11 +176,7 @@ def _cost(place: Place, table: pd.DataFrame, shown: Sequence[Row], beyond: str) 
 
 def _standing(table: pd.DataFrame, place: Place) -> list[dict[str, Any]]:
     """Rows of the main table that belong to a place and stand."""
-    return [
-        row
-        for row in records(table)
-        if not row["stale"] and tuple(str(row[name]) for name in CELL) == place.key
-    ]
+    return [row for row in records(table) if not row["stale"] and cell_of(row) == place.key]
 
 
 def _samples(

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from reports.numbers.published import Match, Published, agrees, match
-from reports.numbers.rows import records, seeds
+from reports.numbers.rows import named, records, seeds
 
 #: two student/teacher ratios this close, in points, are the same, however narrow the interval
 POINTS = 0.5
@@ -54,7 +54,7 @@ def against(table: pd.DataFrame, rows: Sequence[Published]) -> pd.DataFrame:
     floors = _floors(rows)
     made = []
     for row in records(table):
-        settings = json.loads(row["settings"]) if row["settings"] else {}
+        settings = named(row["settings"])
         found = match(
             rows, method=row["method"], task=row["task"], teacher=row["teacher"], student=row["student"],
             settings=settings,

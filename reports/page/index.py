@@ -15,7 +15,7 @@ from reports.figures.draw import ranks
 from reports.figures.places import styles_of
 from reports.numbers.ranking import comparisons, every_two, names
 from reports.numbers.ranking import ranks as rank
-from reports.numbers.rows import CELL, SAME, Row, records, rows_of
+from reports.numbers.rows import SAME, Row, cell_of, gathered, records, rows_of
 from reports.numbers.table import main
 from reports.page.page import counts, figure, render, save
 from reports.tables.model import DASH, Head, Line, Table, escape, number, spread, to_markdown
@@ -100,7 +100,7 @@ def _together(entries: Sequence[Entry]) -> tuple[pd.DataFrame, list[tuple[str, s
         else:
             now: dict[str, dict[str, None]] = {}
             for before, name in zip(rows_of(entry.frame), named, strict=True):
-                now.setdefault(str(before.trials["variant"].iloc[0]), {})[name] = None
+                now.setdefault(before.of("variant"), {})[name] = None
             declared = [(now.get(row, {}), now.get(base, {})) for row, base in entry.family]
             pairs = [two for both_ends in declared for two in product(*both_ends)]
         family |= dict.fromkeys(two for two in pairs if two[::-1] not in family)
@@ -108,15 +108,14 @@ def _together(entries: Sequence[Entry]) -> tuple[pd.DataFrame, list[tuple[str, s
 
 
 def _key(row: Row) -> tuple[str, ...]:
-    return tuple(str(row.trials[name].iloc[0]) for name in SAME)
+    return tuple(map(row.of, SAME))
 
 
 def _cells(entry: Entry) -> Table:
     """Each (task, pair, teacher file) of a grid with its best row."""
     lines: list[Line] = []
     known = records(main(entry.frame))
-    for place in dict.fromkeys(_place(row) for row in known):
-        rows = [row for row in known if _place(row) == place]
+    for place, rows in gathered((cell_of(row), row) for row in known).items():
         ranked = [row for row in rows if not math.isnan(row["rank"])]
         best = [row for row in ranked if row["rank"] == 1]
         ran = [row for row in rows if row["ran"]]
@@ -140,10 +139,6 @@ def _cells(entry: Entry) -> Table:
         Head("top-1 (%)"),
     ]
     return Table(entry.name, [_CAPTION], heads, lines)
-
-
-def _place(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in CELL)
 
 
 def _markdown(words: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from reports.figures.places import Picture
 from reports.numbers import published
 from reports.numbers.findings import work_out
 from reports.numbers.published import Published
-from reports.numbers.rows import Arrays, rows_of
+from reports.numbers.rows import Arrays, named, rows_of
 from reports.page import fit
 from reports.tables import seeds, tex
 from reports.tables.layout import GUIDE, blocks
@@ -151,8 +151,7 @@ def settings(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     rows = []
     first: dict[str, tuple[str, dict[str, Any]]] = {}
     for row in rows_of(frame):
-        text = str(row.trials["settings"].iloc[0])
-        method, values = str(row.trials["method"].iloc[0]), json.loads(text) if text else {}
+        method, values = row.of("method"), named(row.of("settings"))
         said = "none"
         if values:
             label, base = first.setdefault(method, (row.label, values))

@@ -174,6 +174,20 @@ def spread(mean: float, half: float, digits: int = 2) -> str:
     return number(mean, digits) + ("" if math.isnan(half) else f" ± {number(half, digits)}")
 
 
+#: first columns of a table of rows that are measured against one another; their cells: `versus`
+VERSUS = (
+    Head("row", words=True),
+    Head("measured against", words=True),
+    Head("n", "pairs of equal seeds, both done and not stale"),
+)
+
+
+def versus(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The two rows, and the pairs out of those asked for."""
+    short = row["pairs"] < row["asked"]
+    return row["row"], row["against"], f"{row['pairs']}" + (f" of {row['asked']}" if short else "")
+
+
 def placed(
     heads: list[Head], lines: Sequence[tuple[str, ...]], rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Head], list[Line]]:
