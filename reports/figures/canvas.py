@@ -118,6 +118,12 @@ def handle(style: Style, name: str) -> Line2D:
     )  # fmt: skip
 
 
+def beside(ax: Any, y: float, text: str, x: float = 1.02, size: float = 8.5, color: str = "") -> None:
+    """Words on the right of the axes, ``x`` in their widths, at a value of their scale."""
+    where = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
+    ax.annotate(text, (x, y), size=size, color=color or THEME["ink"][0], **where)
+
+
 def short(label: str, most: int = 26) -> str:
     """A name fit for a picture: printable, not too long, and shown by matplotlib as it stands."""
     text = "".join(c if c.isprintable() else " " for c in label)

@@ -139,18 +139,9 @@ def _long(rows: Sequence[Row], curves: Runs, column: str, scale: float) -> pd.Da
         if found:
             points = found["top1"].shape[1]
             kept = np.arange(points)[:: -math.ceil(points / CURVE)][::-1]  # the last point is always there
-            x, top1s = scale * found[column][:, kept].mean(axis=0), found["top1"][:, kept]
-            runs, points = top1s.shape
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "label": row.label,
-                        "seed": np.repeat(np.arange(runs), points),
-                        "x": np.tile(x, runs),
-                        "top1": top1s.ravel(),
-                    }
-                )
-            )
+            top1s = pd.DataFrame(found["top1"][:, kept], columns=scale * found[column][:, kept].mean(axis=0))
+            long = top1s.T.melt(var_name="seed", value_name="top1", ignore_index=False)
+            parts.append(long.rename_axis("x").reset_index().assign(label=row.label))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

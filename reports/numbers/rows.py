@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from harness.store.warnings import alike
 
-Key, Value = TypeVar("Key"), TypeVar("Value")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 #: trial id -> arrays of one of its files, or None
 Arrays = Callable[[str], Mapping[str, NDArray[Any]] | None]
 PAIR = ("task", "teacher", "student")
@@ -61,10 +62,6 @@ class Row:
     def flag(self, name: str) -> bool:
         """``reference`` or ``control``, of its method; False in a frame without that column."""
         return name in self.trials and bool(self.trials[name].iloc[0])
-
-    def count(self, status: str) -> int:
-        """How many trials have that status."""
-        return int((self.trials["status"] == status).sum())
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:

@@ -153,7 +153,7 @@ def _numbers(
         "control": row.flag("control"),
         "seeds": row.declared,
         "ran": len(done),
-        "failed": row.count("failed"),
+        "failed": int((row.trials["status"] == "failed").sum()),
         "elsewhere": row.declared - len(row.trials),
         "climbing": False,
         "stale": row.stale,

@@ -82,24 +82,18 @@ def _floors(rows: Sequence[Published]) -> dict[str, int]:
 
 def _record(row: Mapping[str, Any], best: Published, others: Sequence[str]) -> dict[str, Any]:
     scratch = row["method"] == "scratch"
-    return {
-        name: row[name] for name in ("task", "teacher", "student", "teacher_digest", "label", "method")
-    } | {
+    own = {name: row[name] for name in ("task", "teacher", "student", "teacher_digest", "label", "method")}
+    for name in ("pair", "selection", "kind", "source", "line", "note", "suspect"):
+        own[name] = getattr(best, name)
+    return own | {
         "published": best.value,
         "published_teacher": math.nan if best.teacher_top1 is None else best.teacher_top1,
         "ours": row["top1"],
         "half": row["top1_half"],
         "n": row["top1_n"],
         "our_teacher": math.nan if scratch else row["teacher_top1"],
-        "pair": best.pair,
-        "selection": best.selection,
         "published_updates": math.nan if best.updates is None else float(best.updates),
         "our_updates": row["student_updates"],
-        "kind": best.kind,
-        "source": best.source,
-        "line": best.line,
-        "note": best.note,
-        "suspect": best.suspect,
         "others": json.dumps(list(others), ensure_ascii=False),
     }
 

@@ -145,14 +145,8 @@ def _markdown(words: Mapping[str, Any]) -> str:
     lines = ["# Reports", ""]
     for grid in words["grids"]:
         links = ", ".join(f"[{kind}](<{link}>)" for kind, link in grid["links"])
-        lines += [
-            f"## {escape(grid['name'])}",
-            "",
-            escape(grid["note"]),
-            "",
-            f"{grid['counts']}. {links}",
-            "",
-        ]
+        told = [f"## {escape(grid['name'])}", escape(grid["note"]), f"{grid['counts']}. {links}"]
+        lines += "\n\n".join([*told, ""]).splitlines()
         lines += to_markdown([grid["table"]]).splitlines()[2:]  # its title stands above
         lines.append("")
     text = "\n".join(lines) + to_markdown(words["across"])
