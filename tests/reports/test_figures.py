@@ -544,14 +544,9 @@ def test_labels_never_meet(names):
 def test_labels_of_maps_and_sweeps_never_meet():
     at = (0.02, 0.03, 0.04, 0.07, 0.15, 0.3, 1.0)
     points = [sweeps.Point(v, "r", interval([90.0 + i, 91.0])) for i, v in enumerate(at)]
-    choices = [
-        "none",
-        *"0123",
-        *map("+".join, combinations("0123", 2)),
-        *(f"drop{i}" for i in range(4)),
-        "full",
-    ]
-    deep = [(c, sweeps.Point(d, c, interval([90.0 + d, 92.0]))) for c in choices for d in [sweeps.depth(c)]]
+    two = map("+".join, combinations("0123", 2))
+    choices = {c: sweeps.depth(c) for c in ("none", *"0123", *two, *(f"drop{i}" for i in range(4)), "full")}
+    deep = [(c, sweeps.Point(d, c, interval([90.0 + d, 92.0]))) for c, d in choices.items()]
     values = {(a, g): 90.0 + a - g for a in range(5) for g in range(6)}
     table = np.full((10, 10), 0.1)
     cloud = np.random.default_rng(0).normal(size=(60, 2))
