@@ -53,6 +53,12 @@ TOP1 = {
     "dfq": (88.0, 89.0, 50.0),
 }  # fmt: skip
 
+#: (row, seed) -> how it ended
+FAILED = {
+    ("adi", 1): ("killed", "out of memory & <killed>"),
+    ("dfad", 1): ("method", "loss of 'G' is not finite in round 31: adv_1 | <nan>"),
+}
+
 
 def result_of(trial: Trial, top1: float) -> dict[str, Any]:
     stale, other = (trial.label, trial.seed) == ("fast", 0), (trial.label, trial.seed) == ("dfq", 2)
@@ -95,12 +101,9 @@ def everything(out: Path, trials: list[Trial]) -> Iterator[None]:
             run.fail("skip", "teacher has no BatchNorm layer")
         elif trial.label == "adi" and trial.seed == 0:
             live = run
-        elif trial.label == "adi" and trial.seed == 1:
+        elif (trial.label, trial.seed) in FAILED:
             write(run, 20.0, points=3)
-            run.fail("killed", "out of memory & <killed>")
-        elif top1 and top1[trial.seed] is None:
-            write(run, 20.0, points=3)
-            run.fail("method", "loss of 'G' is not finite in round 31: adv_1 | <nan>")
+            run.fail(*FAILED[trial.label, trial.seed])
         elif top1:
             write(run, top1[trial.seed])
             run.write_arrays("samples.npz", {

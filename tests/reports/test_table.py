@@ -196,12 +196,8 @@ class TestRows:
         assert same == {"dafl": False, "dafl (DataFree)": True, "dfad": False}
 
     def test_what_seeds_share_is_said_once(self):
-        said = [
-            ("blur: 43 % of 2 (0.30)", "0"),
-            ("dead", "1"),
-            ("blur: 48 % of 2 (0.07)", "2"),
-            ("dead", "2"),
-        ]
+        said = [("blur: 43 % of 2 (0.30)", "0"), ("dead", "1")]
+        said += [("blur: 48 % of 2 (0.07)", "2"), ("dead", "2")]
         want = "blur: 43 to 48 % of 2 (0.07 to 0.30) (seeds 0, 2); dead (seeds 1, 2)"
         assert rows.by_seed(said) == want
         apart = [("no class 1", "0"), ("no class 2", "1")]
