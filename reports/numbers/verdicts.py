@@ -102,7 +102,8 @@ def _compare(
     row: Mapping[str, Any], best: Published, floor: int | None, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Gaps and verdict of a number of the same task, pair and settings."""
-    if why := _unusable(row) or _differs(row, best, floor, settings):
+    unusable = f"stale: {row['stale']}" if row["stale"] else "" if row["ran"] == row["seeds"] else seeds(row)
+    if why := unusable or _differs(row, best, floor, settings):
         return {"verdict": "", "why": why}
     gap = row["top1"] - best.value
     teacher = math.nan if best.teacher_top1 is None else best.teacher_top1
@@ -129,13 +130,6 @@ def _compare(
             "verdict": "reproduced" if same else "above" if ratio_gap > 0 else "below",
         }
     return found
-
-
-def _unusable(row: Mapping[str, Any]) -> str:
-    """Why a row of ours has no number to hold against another, or ""."""
-    if row["stale"]:
-        return f"stale: {row['stale']}"
-    return "" if row["ran"] == row["seeds"] else seeds(row)
 
 
 def _differs(row: Mapping[str, Any], best: Published, floor: int | None, settings: Mapping[str, Any]) -> str:

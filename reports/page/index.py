@@ -35,14 +35,14 @@ class Entry:
         note: how its settings were found.
         frame: its trials, as `harness.store.frame.frame` makes it.
         files: kind -> file, as `reports.page.page.write` gave them.
-        family: (row, the row it is measured against) where the grid says what it compares, else None.
+        paired: of `reports.numbers.contrasts.paired` where the grid says what it compares, else None.
     """
 
     name: str
     note: str
     frame: pd.DataFrame
     files: Mapping[str, Path]
-    family: Sequence[tuple[str, str]] | None = None
+    paired: pd.DataFrame | None = None
 
 
 def write(entries: Sequence[Entry], out: Path) -> list[Path]:
@@ -95,14 +95,14 @@ def _together(entries: Sequence[Entry]) -> tuple[pd.DataFrame, list[tuple[str, s
         first += len(own)
         mine = rows_of(own)
         named = [told[_key(row)] for row in mine]
-        if entry.family is None:
+        if entry.paired is None:
             pairs = every_two(mine, named)
         else:
             now: dict[str, dict[str, None]] = {}
             for before, name in zip(rows_of(entry.frame), named, strict=True):
                 now.setdefault(before.of("variant"), {})[name] = None
-            declared = [(now.get(row, {}), now.get(base, {})) for row, base in entry.family]
-            pairs = [two for both_ends in declared for two in product(*both_ends)]
+            declared = zip(entry.paired["row"], entry.paired["against"], strict=True)
+            pairs = [two for row, base in declared for two in product(now.get(row, {}), now.get(base, {}))]
         family |= dict.fromkeys(two for two in pairs if two[::-1] not in family)
     return every, list(family)
 

@@ -20,11 +20,9 @@ def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
     rows = records(found)
     notes = []
     for row, place in zip(rows, where(rows), strict=True):
+        missing = row["missing"] and f"{row['pairs']} of {row['asked']} pairs: {row['missing']}"
         name = f"{row['row']} against {row['against']}" + (f" ({place})" if place else "")
-        if row["missing"]:
-            notes.append(f"{name}: {row['pairs']} of {row['asked']} pairs: {row['missing']}")
-        if row["unavailable"]:
-            notes.append(f"{name}: {row['unavailable']}")
+        notes += [f"{name}: {why}" for why in (missing, row["unavailable"]) if why]
     heads = [
         *VERSUS,
         Head("top-1 (%)", "of the row, mean over the pairs"),
