@@ -197,9 +197,8 @@ class TestStanding:
         assert ax.get_ylim()[0] < 70 and ax.get_xlim()[0] < 1 < 100 < ax.get_xlim()[1]
 
     def test_equal_costs_say_nothing(self):
-        rows = [
-            row(n, 90.0 + i, flops=f) for i, (n, f) in enumerate((("a", 1.0e12), ("b", 1.05e12), ("c", 1e12)))
-        ]
+        costs = {"a": 1.0e12, "b": 1.05e12, "c": 1e12}
+        rows = [row(n, 90.0 + i, flops=f) for i, (n, f) in enumerate(costs.items())]
         assert "pareto-1" not in drawn(frame(*rows))[0]
         rows[1] = row("b", 91.0, flops=2e12)
         assert "pareto-1" in drawn(frame(*rows))[0]
@@ -213,9 +212,8 @@ class TestStanding:
         assert "critical difference 0.90" in [t.get_text() for t in ax.texts]
 
     def test_without_a_test_it_says_so(self):
-        rows = [
-            row(n, v, task=t) for t in ("digits", "mnist") for n, v in (("a", 90.0), ("b", 80.0), ("c", 70.0))
-        ]
+        tops = {"a": 90.0, "b": 80.0, "c": 70.0}
+        rows = [row(n, v, task=t) for t in ("digits", "mnist") for n, v in tops.items()]
         made, _ = drawn(frame(*rows), svg="ranks")
         assert made["ranks"].block == "across" and made["ranks"].title == "Mean ranks"
         assert "not testable at n = 2" in made["ranks"].svg
@@ -326,9 +324,8 @@ class TestSettings:
         assert [p.value for p in found.points] == [0.1, 1.0, 10.0]
 
     def test_the_map_is_fullest_where_top1_is_highest(self):
-        ax = maps.heat(
-            ("g", [0.1, 0.5]), ("a", [1, 2]), {(1, 0.1): 50.0, (1, 0.5): 60.0, (2, 0.1): 90.0}
-        ).axes[0]
+        top1 = {(1, 0.1): 50.0, (1, 0.5): 60.0, (2, 0.1): 90.0}
+        ax = maps.heat(("g", [0.1, 0.5]), ("a", [1, 2]), top1).axes[0]
         assert [t.get_text() for t in ax.texts] == ["50.0", "60.0", "90.0"]  # the fourth stays empty
         full = {(p.get_x() + 0.5, p.get_y() + 0.5): p.get_facecolor()[3] for p in ax.patches}
         assert full[(0, 1)] == pytest.approx(0.96) and full[(0, 0)] == pytest.approx(0.06)
@@ -348,9 +345,8 @@ class TestSettings:
         assert ax.get_xscale() == scale and ax.get_xlabel().endswith(said)
 
     def test_two_sweeps_of_a_setting_are_told_apart(self):
-        rows = [
-            row(f"{k} {a}", 90.0, settings={"alpha": a, "l2": k}) for k in ("mse", "log") for a in (1, 2, 3)
-        ]
+        values = [{"alpha": a, "l2": k} for k in ("mse", "log") for a in (1, 2, 3)]
+        rows = [row(f"{each}", 90.0, settings=each) for each in values]
         svg = drawn(frame(*rows), svg="settings")[0]["settings-1"].svg
         assert "alpha (l2=mse)" in svg and "alpha (l2=log)" in svg
 

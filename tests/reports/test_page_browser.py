@@ -235,9 +235,7 @@ class TestLooks:
             }))"""
         )
         assert len(found) == 9 and all(found)  # strips of samples: six methods on digits, three on mnist
-        assert all(
-            box["height"] > 100 for box in map(lambda f: f.bounding_box(), window.locator("svg").all())
-        )
+        assert all(svg.bounding_box()["height"] > 100 for svg in window.locator("svg").all())
 
     def test_paper(self, opened):
         window = opened(color_scheme="dark")

@@ -169,9 +169,8 @@ def one(table: pd.DataFrame, label: str) -> dict[str, Any]:
 
 
 def test_mlflow_gives_the_same_bytes(world):
-    assert world.from_mlflow.keys() == {
-        *("report.html", "report.md", "report.tex", "report.csv", "verdicts.csv", "comparisons.csv")
-    }
+    kinds = {"report.html", "report.md", "report.tex", "report.csv", "verdicts.csv", "comparisons.csv"}
+    assert world.from_mlflow.keys() == kinds
     assert world.from_mlflow == world.from_store
 
 
@@ -212,9 +211,8 @@ def test_only_whole_standing_rows_are_ranked(table):
 
 
 def test_every_missing_seed_has_its_reason(table):
-    assert one(table, "dfad")["reason"] == (
-        "failed: loss of 'G' is not finite in round 31: adv_1 | <nan> (seed 1)"
-    )
+    failed = "failed: loss of 'G' is not finite in round 31: adv_1 | <nan> (seed 1)"
+    assert one(table, "dfad")["reason"] == failed
     assert one(table, "zskt")["reason"] == "skipped: teacher has no BatchNorm layer (seeds 0, 1, 2)"
     assert one(table, "adi")["reason"] == (
         "still running (seed 0); interrupted: out of memory & <killed> (seed 1); not run yet (seed 2)"
@@ -294,9 +292,8 @@ class TestNames:
             r"größer\_\dfkdchar{4E2D}\dfkdchar{6587} \& 50\% \#1 \textbar{} "
             r"\textless{}b\textgreater{}\$x\$"
         )
-        (row,) = [
-            line for line in text.splitlines() if name in line and "91.00 \\ensuremath{\\pm} 2.48" in line
-        ]
+        lines = [line for line in text.splitlines() if name in line]
+        (row,) = [line for line in lines if r"91.00 \ensuremath{\pm} 2.48" in line]
         assert row.endswith(r"\\")
         assert r"adv\_1 \textbar{} \textless{}nan\textgreater{}" in text
 
