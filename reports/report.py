@@ -58,13 +58,6 @@ class Results:
             return None
         return contrasts.paired(self.frame, self.grid.contrasts, self.source.predictions)
 
-    @property
-    def family(self) -> list[tuple[str, str]] | None:
-        """(row, the row it is measured against), None for a grid that compares every two rows."""
-        if self.paired is None:
-            return None
-        return list(zip(self.paired["row"], self.paired["against"], strict=True))
-
     def text(self) -> str:
         """The main table for a terminal, and what `reports.tables.sections` says beyond it."""
         return sections.text(work_out(self.frame, self.curves, published.load(), self.paired))
@@ -117,7 +110,7 @@ def index(made: Sequence[tuple[Results, Mapping[str, Path]]]) -> list[Path]:
 
     folder = Path(made[0][0].out) / "reports"
     entries = [
-        index.Entry(found.grid.name, found._note(), found.frame, written, found.family)
+        index.Entry(found.grid.name, found._note(), found.frame, written, found.paired)
         for found, written in made
     ]
     with files.saying(f"--out: {folder} cannot be written"):

@@ -12,7 +12,7 @@ from reports.figures import bars, canvas, maps
 from reports.figures.places import Picture, Place
 from reports.figures.sweeps import alone, depth
 from reports.numbers import sweeps
-from reports.numbers.rows import CELL, records
+from reports.numbers.rows import cell_of, records
 
 #: settings drawn alone, one panel each
 _PANELS = 8
@@ -35,7 +35,7 @@ def draw(place: Place, paired: pd.DataFrame | None) -> Iterator[Picture]:
 
 def _differences(place: Place, paired: pd.DataFrame) -> Iterator[Picture]:
     rows = [row for row in records(paired) if not math.isnan(row["difference"])]
-    rows = [row for row in rows if tuple(str(row[name]) for name in CELL) == place.key]
+    rows = [row for row in rows if cell_of(row) == place.key]
     bases = Counter(str(row["against"]) for row in rows)
     groups: dict[str, list[bars.Difference]] = {}
     for row in rows:
@@ -66,7 +66,7 @@ def _depths(place: Place) -> Iterator[Picture]:
         caption = (
             "A point a choice of the generator's four norms (0 follows the first linear layer, 3 is the last "
             "before the image): mean and 95 % t-interval over seeds. Line: mean over choices of one depth."
-        ) + _cut([point for _, point in choices])
+        ) + canvas.cut([point.top1 for _, point in choices])
         figure = depth(choices, place.teacher)
         yield place.picture(_numbered("depth", i), "Depth of Categorical Feature Embedding", caption, figure)
 
@@ -90,13 +90,8 @@ def _alone(place: Place, found: Sequence[sweeps.Sweep]) -> Iterator[Picture]:
     caption = "One setting at a time, all others equal: mean and 95 % t-interval over seeds."
     if len(found) > _PANELS:
         caption += f" {_PANELS} of {len(found)} settings."
-    caption += _cut([point for _, points in panels for point in points])
+    caption += canvas.cut([point.top1 for _, points in panels for point in points])
     yield place.picture("settings", "Top-1 along a setting", caption, alone(panels))
-
-
-def _cut(points: Sequence[sweeps.Point]) -> str:
-    """What a caption adds where the scale cuts an interval."""
-    return canvas.CUT if canvas.reach([point.top1 for point in points]).cut else ""
 
 
 def _title(sweep: sweeps.Sweep, every: Sequence[sweeps.Sweep]) -> str:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.figures.canvas import POINTS, TEACHER, Reach, drawing, reach, short
+from reports.figures.canvas import POINTS, TEACHER, Reach, beside, drawing, reach, short
 from reports.figures.style import THEME, WIDTH, Style
 from reports.numbers.stats import Interval
 
@@ -71,21 +71,14 @@ def bars(rows: Sequence[Bar], styles: Mapping[str, Style], teacher: float, chanc
             for value, line in ((teacher, TEACHER), (chance, _CHANCE)):
                 if not math.isnan(value):
                     ax.axvline(value, zorder=3, **line)
-            ax.grid(visible=False, axis="y")
-            ax.set_ylim(len(rows) - 0.4, -0.6)
+            _lines_of(ax, len(rows))
+            ax.tick_params(axis="y", labelcolor=_INK)
         for y, row in enumerate(rows):
             colour = styles[row.label].colour
             _bar(axes[0], y, row.top1.mean, colour)
             if row.kind != "method":  # a hatch drops the tint: it gets a bar of its own
-                axes[0].barh(
-                    y,
-                    row.top1.mean,
-                    height=0.7,
-                    facecolor="none",
-                    edgecolor=colour,
-                    linewidth=0,
-                    hatch=_HATCH[row.kind],
-                )
+                look = {"facecolor": "none", "edgecolor": colour, "linewidth": 0, "hatch": _HATCH[row.kind]}
+                axes[0].barh(y, row.top1.mean, height=0.7, **look)
             _interval(axes[-1], row.top1, y, colour)
             few = len(row.seeds) <= 10  # many seeds would hide the interval
             axes[-1].plot(
@@ -97,38 +90,21 @@ def bars(rows: Sequence[Bar], styles: Mapping[str, Style], teacher: float, chanc
             text = f"{row.top1.mean:.2f}"
             if not math.isnan(row.top1.half):  # the close-up may cut the interval: here it is whole
                 text += f" ± {row.top1.half:.2f}"
-            axes[-1].annotate(
-                text, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8.5,
-                annotation_clip=False,
-            )  # fmt: skip
+            beside(axes[-1], y, text)
         axes[0].set_xlim(0, 100)
         axes[0].xaxis.set_major_locator(MaxNLocator(2 if near else 5))
         axes[0].set_yticks(range(len(rows)), [short(row.label) for row in rows])
         axes[0].set_xlabel("top-1 (%)")
-        for ax in axes:
-            ax.tick_params(axis="y", length=0, labelcolor=_INK)
         if near:
             axes[1].set_xlim(*near)
             axes[1].xaxis.set_major_locator(MaxNLocator(5))
             axes[1].set_xlabel("close-up (%)")
             for y, row in enumerate(rows):
                 if row.top1.mean < near[0]:
-                    axes[1].annotate(
-                        "◂",
-                        (near[0], y),
-                        va="center",
-                        size=8,
-                        color=_MUTED,
-                        xytext=(1, 0),
-                        textcoords="offset points",
-                    )
-        figure.legend(
-            handles=_bar_handles(rows, teacher, chance),
-            loc="outside lower left",
-            ncols=3,
-            handlelength=1.8,
-            columnspacing=1.2,
-        )
+                    look = {"va": "center", "size": 8, "color": _MUTED}
+                    axes[1].annotate("◂", (near[0], y), xytext=(1, 0), textcoords="offset points", **look)
+        handles = _bar_handles(rows, teacher, chance)
+        figure.legend(handles=handles, loc="outside lower left", ncols=3, handlelength=1.8, columnspacing=1.2)
     return figure
 
 
@@ -146,12 +122,7 @@ def _close_up(rows: Sequence[Bar], teacher: float) -> tuple[float, float] | None
 def _bar_handles(rows: Sequence[Bar], teacher: float, chance: float) -> list[Any]:
     present = {row.kind for row in rows}
     made: list[Any] = [
-        Patch(
-            facecolor="none" if _HATCH[kind] else _tint(_MUTED),
-            edgecolor=_MUTED,
-            hatch=_HATCH[kind],
-            label=name,
-        )
+        Patch(fc="none" if _HATCH[kind] else _tint(_MUTED), ec=_MUTED, hatch=_HATCH[kind], label=name)
         for kind, name in (
             ("method", "data-free"),
             ("control", "control"),
@@ -159,18 +130,13 @@ def _bar_handles(rows: Sequence[Bar], teacher: float, chance: float) -> list[Any
         )
         if kind in present and len(present) > 1
     ]
-    made.append(
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            marker="o",
-            markersize=3.6,
-            markerfacecolor=_PAPER,
-            markeredgecolor=_MUTED,
-            label="a seed",
-        )
-    )
+    dot: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 3.6,
+        "markerfacecolor": _PAPER,
+        "markeredgecolor": _MUTED,
+    }
+    made.append(Line2D([], [], linestyle="", label="a seed", **dot))
     if any(row.top1.n > 1 for row in rows):
         made.append(Line2D([], [], color=_MUTED, linewidth=2, label="95 % t-interval"))
     for value, line, name in ((teacher, TEACHER, "teacher"), (chance, _CHANCE, "chance")):
@@ -184,6 +150,13 @@ def _interval(ax: Any, top1: Interval, y: float, colour: str) -> None:
         ends = (max(0, top1.mean - top1.half), min(100, top1.mean + top1.half))
         ax.plot(ends, [y, y], color=colour, linewidth=2, solid_capstyle="butt", zorder=4)
     ax.plot([top1.mean] * 2, [y - 0.3, y + 0.3], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=4)
+
+
+def _lines_of(ax: Any, n: int) -> None:
+    """A line for each of n rows, the first on top."""
+    ax.set_ylim(n - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
 
 
 def _bar(ax: Any, y: float, value: float, colour: str) -> None:
@@ -222,23 +195,14 @@ def differences(groups: Mapping[str, Sequence[Difference]], styles: Mapping[str,
             if not math.isnan(row.half):
                 ax.errorbar(row.value, y, xerr=row.half, color=_INK, elinewidth=1.1, capsize=2, zorder=4)
                 text += f" ± {row.half:.2f}"
-            ax.annotate(
-                text.replace("-", "\N{MINUS SIGN}"),
-                (1.02, y),
-                xycoords=("axes fraction", "data"),
-                va="center",
-                size=8.5,
-                annotation_clip=False,
-            )
+            beside(ax, y, text.replace("-", "\N{MINUS SIGN}"))
         ax.set_yticks(range(len(lines)), [short(label, 34) for label, _ in lines])
         for (_, row), tick in zip(lines, ax.get_yticklabels(), strict=True):
             tick.set(weight="bold" if row is None else "normal", color=_MUTED if row is None else _INK)
         shown = [row for _, row in lines if row is not None]
         low, high, _ = reach_of(shown)
         ax.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
-        ax.set_ylim(len(lines) - 0.4, -0.6)
-        ax.tick_params(axis="y", length=0)
-        ax.grid(visible=False, axis="y")
+        _lines_of(ax, len(lines))
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set_xlabel("difference in top-1 (points)")
     return figure

@@ -1,4 +1,4 @@
-"""What every figure needs: one look while drawing, names that fit, legends, and the way out as SVG and PNG.
+"""What every figure needs: one look while drawing, names that fit, legends, and the way out as SVG.
 
 A figure is a `matplotlib.figure.Figure`; nothing touches pyplot's own state. `svg` writes one as text, the
 same bytes for the same figure, and `themed` turns its colours into the page's CSS variables.
@@ -40,8 +40,6 @@ _FLAT = 4.0
 PERCENT = (0.0, 100.0)
 #: of a difference of two
 POINTS = (-100.0, 100.0)
-#: what a caption adds where `Reach.cut`
-CUT = " An interval that leaves the picture is cut; the table has it."
 
 
 class Reach(NamedTuple):
@@ -69,6 +67,11 @@ def reach(shown: Sequence[Interval], least: float = 1.0, most: tuple[float, floa
     return Reach(*ends, ends != (low, high))
 
 
+def cut(shown: Sequence[Interval]) -> str:
+    """What a caption adds where the scale of these cuts one."""
+    return " An interval that leaves the picture is cut; the table has it." if reach(shown).cut else ""
+
+
 @contextmanager
 def drawing(**more: Any) -> Iterator[None]:
     """Matplotlib in the one look, with more of its settings where a figure asks for them."""
@@ -76,16 +79,6 @@ def drawing(**more: Any) -> Iterator[None]:
         # The reader's browser has the letters that the layout's font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
-
-
-def png(figure: Figure, dpi: int = 150) -> bytes:
-    """The figure as PNG on the light theme's paper."""
-    buffer = io.BytesIO()
-    with drawing():
-        figure.savefig(
-            buffer, format="png", dpi=dpi, facecolor=THEME["paper"][0], metadata={"Software": None}
-        )
-    return buffer.getvalue()
 
 
 def svg(figure: Figure, name: str) -> str:
@@ -123,6 +116,12 @@ def handle(style: Style, name: str) -> Line2D:
         [], [], color=style.colour, linestyle=(0, style.dash) if style.dash else "-", marker=style.marker,
         markersize=4.2, label=name,
     )  # fmt: skip
+
+
+def beside(ax: Any, y: float, text: str, x: float = 1.02, size: float = 8.5, color: str = "") -> None:
+    """Words on the right of the axes, ``x`` in their widths, at a value of their scale."""
+    where = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
+    ax.annotate(text, (x, y), size=size, color=color or THEME["ink"][0], **where)
 
 
 def short(label: str, most: int = 26) -> str:

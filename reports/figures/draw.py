@@ -19,7 +19,7 @@ from reports.figures.samples import Strip, sample_grid
 from reports.figures.style import Style
 from reports.numbers.findings import Findings
 from reports.numbers.ranking import Ranking
-from reports.numbers.rows import CELL, Arrays, Row, Runs, labels, records, tiles, together
+from reports.numbers.rows import Arrays, Row, Runs, cell_of, gathered, labels, records, tiles, together
 from reports.numbers.stats import Interval
 from reports.numbers.sweeps import top1
 
@@ -118,13 +118,11 @@ def _panels(place: Place, shown: Sequence[Row]) -> list[list[str]]:
     names = {row.label for row in shown}
     if len(names) <= CROWD:
         return [[n for n in place.styles if n in names]]
-    families: dict[tuple[bool, str], list[str]] = {}
-    for row in shown:
-        own = kind(row) == "method"
-        families.setdefault((own, str(row.trials["method"].iloc[0]) if own else ""), []).append(row.label)
+    own_method = [row.of("method") if kind(row) == "method" else "" for row in shown]
+    families = gathered(zip(own_method, (row.label for row in shown), strict=True))
     panels: list[list[str]] = []
     given = False
-    for (own, _), family in families.items():
+    for own, family in families.items():
         for part in [family[i : i + PANEL] for i in range(0, len(family), PANEL)]:
             if panels and own and not given and len(panels[-1]) + len(part) <= PANEL:
                 panels[-1] += part
@@ -141,18 +139,9 @@ def _long(rows: Sequence[Row], curves: Runs, column: str, scale: float) -> pd.Da
         if found:
             points = found["top1"].shape[1]
             kept = np.arange(points)[:: -math.ceil(points / CURVE)][::-1]  # the last point is always there
-            x, top1s = scale * found[column][:, kept].mean(axis=0), found["top1"][:, kept]
-            runs, points = top1s.shape
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "label": row.label,
-                        "seed": np.repeat(np.arange(runs), points),
-                        "x": np.tile(x, runs),
-                        "top1": top1s.ravel(),
-                    }
-                )
-            )
+            top1s = pd.DataFrame(found["top1"][:, kept], columns=scale * found[column][:, kept].mean(axis=0))
+            long = top1s.T.melt(var_name="seed", value_name="top1", ignore_index=False)
+            parts.append(long.rename_axis("x").reset_index().assign(label=row.label))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -171,20 +160,14 @@ def _cost(place: Place, table: pd.DataFrame, shown: Sequence[Row], beyond: str) 
             "Mean and 95 % t-interval over seeds. On the front, and outlined: data-free rows and controls "
             "than which none is both cheaper and better; references and rows with failed seeds are not "
             "compared."
-        )
-        if canvas.reach([dot.top1 for dot in dots]).cut:
-            caption += canvas.CUT
+        ) + canvas.cut([dot.top1 for dot in dots])
         figure = cost(dots, place.styles, place.teacher)
         yield place.picture("pareto", "Accuracy against cost", caption + beyond, figure)
 
 
 def _standing(table: pd.DataFrame, place: Place) -> list[dict[str, Any]]:
     """Rows of the main table that belong to a place and stand."""
-    return [
-        row
-        for row in records(table)
-        if not row["stale"] and tuple(str(row[name]) for name in CELL) == place.key
-    ]
+    return [row for row in records(table) if not row["stale"] and cell_of(row) == place.key]
 
 
 def _samples(
@@ -234,13 +217,12 @@ def _size(found: Mapping[str, Mapping[str, NDArray[Any]]], k: int, room: int) ->
     return min(k, COLUMNS, max(10, int(each // per_class))), per_class
 
 
-def ranks(ranking: Ranking, styles: Mapping[str, Style], anchor: str = "across") -> Iterator[Picture]:
+def ranks(ranking: Ranking, styles: Mapping[str, Style]) -> Iterator[Picture]:
     """The critical-difference diagram over all cells; without a test it says so.
 
     Args:
         ranking: of `reports.numbers.ranking.ranks`; of one cell, or fewer than three rows, there is none.
         styles: label -> how to draw it.
-        anchor: of the section.
     """
     n = len(ranking.cells)
     if n < 2 or len(ranking.names) < 3:
@@ -258,4 +240,4 @@ def ranks(ranking: Ranking, styles: Mapping[str, Style], anchor: str = "across")
     if len(ranking.names) > MOST:
         caption += f" The {MOST} best rows of {len(ranking.names)}."
     figure = rank_diagram(names, means, ranking.cd, groups, styles, reason)
-    yield Picture("ranks", anchor, "", title, caption, canvas.svg(figure, "ranks"))
+    yield Picture("ranks", "across", "", title, caption, canvas.svg(figure, "ranks"))

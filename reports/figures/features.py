@@ -202,9 +202,8 @@ def plane(
 
 def _first(label: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.intp]:
     """Where the first images of some classes stand."""
-    return np.sort(
-        np.concatenate([np.flatnonzero(label == k)[:EACH] for k in classes] or [np.zeros(0, np.intp)])
-    )
+    found = (np.flatnonzero(label == k)[:EACH] for k in classes)
+    return np.sort(np.concatenate([np.zeros(0, np.intp), *found]))
 
 
 def _components(h: NDArray[np.float64]) -> NDArray[np.float32]:

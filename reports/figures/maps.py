@@ -110,16 +110,8 @@ def clouds(
         figure, axes = _side_by_side(len(panels), 2.45, 0.5)
         for ax, (panel, xy, own) in zip(axes, panels, strict=True):
             for (colour, marker), k in zip(CLASSES, classes, strict=False):
-                at = xy[own == k]
-                ax.plot(
-                    *at.T,
-                    linestyle="",
-                    marker=marker,
-                    color=colour,
-                    markersize=3,
-                    markeredgewidth=0,
-                    alpha=0.75,
-                )
+                look = {"marker": marker, "color": colour, "markersize": 3, "markeredgewidth": 0}
+                ax.plot(*xy[own == k].T, linestyle="", alpha=0.75, **look)
             ax.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
             for spine in ax.spines.values():
                 spine.set(visible=True, color=_LINE)

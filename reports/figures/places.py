@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from reports.figures import canvas, style
-from reports.numbers.rows import Row, classes, rows_of
+from reports.numbers.rows import Row, classes, gathered, rows_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def kind(row: Row) -> str:
 
 def styles_of(rows: Sequence[Row]) -> dict[str, style.Style]:
     """How each row of a report is drawn; rows of one method are neighbours, so that their colours differ."""
-    names = [str(row.trials["method"].iloc[0]) for row in rows]
+    names = [row.of("method") for row in rows]
     methods = {name: i for i, name in enumerate(dict.fromkeys(names))}
     ordered = sorted(zip(names, rows, strict=True), key=lambda each: methods[each[0]])  # stable
     return style.styles({row.label: (name, kind(row)) for name, row in ordered})
@@ -90,10 +90,7 @@ def places_of(frame: pd.DataFrame) -> list[Place]:
     every = rows_of(frame)
     styles = styles_of(every)
     known = classes(frame)
-    groups: dict[tuple[str, str, str, str], list[Row]] = {}
-    for row in every:
-        if row.ids and not row.stale:
-            groups.setdefault((*_pair(row), row.digest), []).append(row)
+    groups = gathered(((*_pair(row), row.digest), row) for row in every if row.ids and not row.stale)
     files = Counter(key[:3] for key in groups)
     made = []
     for i, (key, rows) in enumerate(groups.items(), 1):
@@ -115,5 +112,4 @@ def places_of(frame: pd.DataFrame) -> list[Place]:
 
 
 def _pair(row: Row) -> tuple[str, str, str]:
-    task, teacher, student = (str(row.trials[c].iloc[0]) for c in ("task", "teacher", "student"))
-    return task, teacher, student
+    return row.of("task"), row.of("teacher"), row.of("student")

@@ -119,14 +119,8 @@ def rank_diagram(
         ax.set(xlim=(0.8, max(len(names), 2) + 0.2), ylim=(len(names) - 0.4, top))
         if not math.isnan(cd):
             ax.errorbar(1 + cd / 2, -1.1, xerr=cd / 2, color=_INK, capsize=3, linewidth=1.4)
-            ax.annotate(
-                f"critical difference {cd:.2f}",
-                (1 + cd, -1.1),
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center",
-                size=8.5,
-            )
+            look = {"textcoords": "offset points", "va": "center", "size": 8.5}
+            ax.annotate(f"critical difference {cd:.2f}", (1 + cd, -1.1), xytext=(6, 0), **look)
         ax.set_yticks(range(len(names)), [short(name) for name in names])
         ax.tick_params(axis="y", length=0, labelcolor=_INK)
         ax.grid(visible=False, axis="y")

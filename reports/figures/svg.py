@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-DATA = re.compile(r"data:image/png;base64,([^\"]*)")
+_DATA = re.compile(r"data:image/png;base64,([^\"]*)")
 _TAG = re.compile(r"<[^>]+>")
 _USES = re.compile(r'(?:<use xlink:href="(#[^"]+)" x="[^"]+" y="[^"]+" style="([^"]+)"/>)+')
 
@@ -33,7 +33,7 @@ def smaller(svg: str) -> str:
     text = in_tags(text, lambda tag: _tag(tag, names))
     text = re.sub(r"<g>\s*</g>|<g/>", "", text)
     text = _USES.sub(_shared, text)
-    return DATA.sub(lambda m: _png(m[1]), text)
+    return _DATA.sub(lambda m: _png(m[1]), text)
 
 
 def in_tags(svg: str, change: Callable[[str], str]) -> str:
@@ -90,33 +90,19 @@ def _shared(uses: re.Match[str]) -> str:
 
 def _png(encoded: str) -> str:
     """A data URI of the same pixels, with a palette where they have at most 256 colours."""
-    encoded = "".join(encoded.split())
-    pixels = _unzoomed(decoded(encoded))
+    packed = base64.b64decode(encoded)
+    with Image.open(io.BytesIO(packed)) as image:
+        pixels = _unzoomed(np.asarray(image.convert("RGBA")))
     colours = np.ascontiguousarray(pixels).view(np.uint32)[..., 0]
     known, index = np.unique(colours, return_inverse=True)
     small = Image.fromarray(pixels)
     if len(known) <= 256:
         small = Image.fromarray(index.reshape(colours.shape).astype(np.uint8))
         small.putpalette(known.tobytes(), "RGBA")
-    return uri("png", min(base64.b64decode(encoded), written(small, "PNG", optimize=True), key=len))
-
-
-def decoded(encoded: str) -> NDArray[np.uint8]:
-    """Pixels of a PNG in base64, (height, width, 4)."""
-    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
-        return np.asarray(image.convert("RGBA"))
-
-
-def written(image: Image.Image, kind: str, **options: int) -> bytes:
-    """The file of an image, ``options`` as Pillow's writer of that kind has them."""
-    whole = io.BytesIO()
-    image.save(whole, kind, **options)
-    return whole.getvalue()
-
-
-def uri(kind: str, data: bytes) -> str:
-    """A data URI."""
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    again = io.BytesIO()
+    small.save(again, "PNG", optimize=True)
+    shorter = min(packed, again.getvalue(), key=len)
+    return f"data:image/png;base64,{base64.b64encode(shorter).decode()}"
 
 
 def _unzoomed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

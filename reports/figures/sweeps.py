@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from reports.figures.canvas import TEACHER, drawing, reach, short
+from reports.figures.canvas import TEACHER, beside, drawing, reach, short
 from reports.figures.style import THEME, WIDTH
 from reports.numbers.stats import Interval
 from reports.numbers.sweeps import Point
@@ -93,9 +94,9 @@ def alone(panels: Sequence[tuple[str, Sequence[Point]]]) -> Figure:
     return figure
 
 
-def _point(ax: object, x: float, top1: Interval) -> None:
+def _point(ax: Any, x: float, top1: Interval) -> None:
     half = None if math.isnan(top1.half) else top1.half
-    ax.errorbar(  # type: ignore[attr-defined]
+    ax.errorbar(
         x, top1.mean, yerr=half, marker="o", color=_ACCENT, markersize=5, elinewidth=1.1, capsize=2, zorder=3
     )
 
@@ -110,18 +111,15 @@ def _apart(x: np.ndarray, names: Sequence[str], wide: float) -> list[int]:
     return kept
 
 
-def _reach(ax: object, shown: Sequence[Interval], teacher: float) -> None:
+def _reach(ax: Any, shown: Sequence[Interval], teacher: float) -> None:
     """The scale is that of `reach`, and holds the teacher where that is near."""
     means = [top1.mean for top1 in shown]
     span = max(max(means) - min(means), 1.0)
     low, high, _ = reach(shown)
     if min(means) - span <= teacher <= max(means) + span:
         low, high = min(low, teacher), max(high, teacher)
-        ax.axhline(teacher, zorder=1, **TEACHER)  # type: ignore[attr-defined]
-        ax.annotate(  # type: ignore[attr-defined]
-            "teacher", (1.01, teacher), xycoords=("axes fraction", "data"), ha="left", va="center", size=8,
-            color=_MUTED, annotation_clip=False,
-        )  # fmt: skip
+        ax.axhline(teacher, zorder=1, **TEACHER)
+        beside(ax, teacher, "teacher", 1.01, 8, _MUTED)
     pad = max(0.08 * (high - low), 0.3)
-    ax.set_ylim(max(0, low - pad), min(101.5, high + pad))  # type: ignore[attr-defined]
-    ax.yaxis.set_major_locator(MaxNLocator(5))  # type: ignore[attr-defined]
+    ax.set_ylim(max(0, low - pad), min(101.5, high + pad))
+    ax.yaxis.set_major_locator(MaxNLocator(5))

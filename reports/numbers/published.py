@@ -109,20 +109,6 @@ class Match(NamedTuple):
         return tuple(o for o in self.others if self.best and abs(o.value - self.best.value) > 0.011)
 
 
-def rows_for(
-    rows: Iterable[Published], *, task: str, teacher: str, student: str, method: str, metric: str = "top1"
-) -> list[Published]:
-    """Rows of that method, task and pair, in the file's order; none whose pair is unknown."""
-    wanted = _pair(method, teacher, student)
-    return [
-        r
-        for r in rows
-        if (r.method, r.task, r.metric) == (method, task, metric)
-        and r.pair != "unknown"
-        and (r.teacher, r.student) == wanted
-    ]
-
-
 def match(
     rows: Iterable[Published],
     *,
@@ -148,13 +134,12 @@ def match(
         settings: the row's resolved settings; with them, a number whose source had others is never ``best``.
         metric: which measure.
     """
-    rows = list(rows)
-    found = sorted(
-        rows_for(rows, task=task, teacher=teacher, student=student, method=method, metric=metric), key=_rank
-    )
+    pair = "" if method == "scratch" else teacher, "" if method == "teacher" else student
+    own = [r for r in rows if (r.method, r.task, r.metric) == (method, task, metric)]
+    loose = [r for r in own if r.pair == "unknown"]
+    found = sorted((r for r in own if r.pair != "unknown" and (r.teacher, r.student) == pair), key=_rank)
     fit = (r for r in found if r.kind != "issue" and (settings is None or agrees(r, settings)))
     best = next(fit, None)
-    loose = [r for r in rows if (r.method, r.task, r.metric, r.pair) == (method, task, metric, "unknown")]
     return Match(best, tuple(r for r in found if r is not best), tuple(loose))
 
 
@@ -168,11 +153,6 @@ def _same(text: str, value: Any) -> bool:
         return float(text) == float(value)
     except (TypeError, ValueError):
         return text.lower() == str(value).lower()
-
-
-def _pair(method: str, teacher: str, student: str) -> tuple[str, str]:
-    """A student from scratch has no teacher; a teacher has no student."""
-    return ("" if method == "scratch" else teacher, "" if method == "teacher" else student)
 
 
 def _rank(row: Published) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from reports.numbers import stats, tests
-from reports.numbers.rows import CELL, SAME, Row, records, rows_of
+from reports.numbers.rows import SAME, Row, cell_of, records, rows_of
 
 _COLUMNS = (
     *("row", "against", "pairs", "asked", "cells", "top1_row", "top1_against", "difference", "half"),
@@ -104,11 +104,10 @@ def names(rows: Sequence[Row]) -> list[str]:
     """Of each row: the variant, or the label that tells it from another one of the same variant."""
     kinds: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for row in rows:
-        key = [str(row.trials[name].iloc[0]) for name in SAME]
-        kinds.setdefault(tuple(key[:4]), set()).add(tuple(key[4:]))
+        key = tuple(map(row.of, SAME))
+        kinds.setdefault(key[:4], set()).add(key[4:])
     several = {place[3] for place, found in kinds.items() if len(found) > 1}
-    variants = [str(row.trials["variant"].iloc[0]) for row in rows]
-    return [row.label if v in several else v for row, v in zip(rows, variants, strict=True)]
+    return [row.label if row.of("variant") in several else row.of("variant") for row in rows]
 
 
 def _units(
@@ -181,12 +180,12 @@ def ranks(table: pd.DataFrame) -> Ranking:
         rows, or fewer cells than could tell the first from the last (`reports.numbers.tests.cells_needed`).
     """
     known = [r for r in records(table) if not (r["reference"] or r["control"])]
-    cells = list(dict.fromkeys(_cell(r) for r in known if not math.isnan(r["rank"])))
+    cells = list(dict.fromkeys(cell_of(r) for r in known if not math.isnan(r["rank"])))
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for r in known:
         mine = found.setdefault(r["label"], {})
         if not math.isnan(r["rank"]):
-            mine[_cell(r)] = r["top1"]
+            mine[cell_of(r)] = r["top1"]
     twins = {label: {r["same_as"] for r in known if r["label"] == label} for label in found}
     rest = {label: f"the same trials as {of}" for label, (of, *more) in twins.items() if of and not more}
     rest |= {
@@ -206,10 +205,6 @@ def ranks(table: pd.DataFrame) -> Ranking:
     shown = test.p <= tests.ALPHA
     groups = _groups(means, cd) if shown else ((0, len(whole) - 1),)
     return Ranking(ranked, means, tuple(cells), cd, groups, test.statistic, test.p, left_out=rest)
-
-
-def _cell(row: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in CELL)
 
 
 def _too_few(rows: int, cells: int) -> str:

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from harness.store.warnings import alike
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 #: trial id -> arrays of one of its files, or None
 Arrays = Callable[[str], Mapping[str, NDArray[Any]] | None]
 PAIR = ("task", "teacher", "student")
@@ -53,13 +55,13 @@ class Row:
         """Ids of the trials with a result."""
         return [str(i) for i in self.done["id"]]
 
+    def of(self, name: str) -> str:
+        """The text of a column in which its trials agree."""
+        return str(self.trials[name].iloc[0])
+
     def flag(self, name: str) -> bool:
         """``reference`` or ``control``, of its method; False in a frame without that column."""
         return name in self.trials and bool(self.trials[name].iloc[0])
-
-    def count(self, status: str) -> int:
-        """How many trials have that status."""
-        return int((self.trials["status"] == status).sum())
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:
@@ -70,11 +72,10 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
     before the stale.
     """
     frame = once(frame)
-    groups: dict[tuple[Any, ...], list[int]] = {}
     rows = records(frame)
     declared = Counter((*_key(row), row["teacher_seed"]) for row in rows)
-    for i, (row, home) in enumerate(zip(rows, homes(rows), strict=True)):
-        groups.setdefault((*_key(row), *home), []).append(i)
+    keys = [(*_key(row), *home) for row, home in zip(rows, homes(rows), strict=True)]
+    groups = gathered(zip(keys, range(len(keys)), strict=True))
     made = []
     for key, index in groups.items():
         trials = frame.loc[index]
@@ -93,6 +94,25 @@ def once(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in SAME)
+
+
+def cell_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The `CELL` of a row of a table or frame."""
+    return tuple(str(row[name]) for name in CELL)
+
+
+def named(text: str) -> dict[str, Any]:
+    """What a text of a frame holds by name, as JSON; an empty one holds nothing."""
+    found: dict[str, Any] = json.loads(text) if text else {}
+    return found
+
+
+def gathered(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
+    """Key -> its values, both in the order they come."""
+    found: dict[Key, list[Value]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -130,12 +150,9 @@ def _usual(seen: Counter[tuple[str, str, str]]) -> tuple[str, str, str]:
 def _told_apart(made: list[Row]) -> list[Row]:
     """Add to labels that would meet in one (task, pair, teacher) what their rows differ in."""
     for column in ("method", "budget", "precision", "settings", "data_digest"):
-        meeting: dict[tuple[Any, ...], list[int]] = {}
-        for i, row in enumerate(made):
-            place = (*(row.trials[c].iloc[0] for c in SAME[:3]), row.digest, row.stale, row.label)
-            meeting.setdefault(place, []).append(i)
-        for index in meeting.values():
-            hints = _hints(column, [str(made[i].trials[column].iloc[0]) for i in index])
+        places = [(*map(row.of, PAIR), row.digest, row.stale, row.label) for row in made]
+        for index in gathered(zip(places, range(len(made)), strict=True)).values():
+            hints = _hints(column, [made[i].of(column) for i in index])
             for i, hint in zip(index, hints, strict=True):
                 made[i] = replace(made[i], label=made[i].label + (f" ({hint})" if hint else ""))
     return made
@@ -149,7 +166,7 @@ def _hints(column: str, values: list[str]) -> list[str]:
         return [f"data {v[:8] or 'unknown'}" for v in values]
     if column != "settings":
         return values
-    read = [json.loads(v) if v else {} for v in values]
+    read = list(map(named, values))
     names = sorted({k for r in read for k in r if any(o.get(k) != r[k] for o in read)})
     return [", ".join(f"{k}={r[k]}" for k in names if k in r) for r in read]
 

@@ -49,12 +49,11 @@ class Climb(NamedTuple):
         return self.rise > max(CLIMB_POINTS, CLIMB_ERRORS * self.error)
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean and two-sided t-interval over seeds; a NaN is no value.
+def interval(values: Sequence[float]) -> Interval:
+    """Mean and two-sided 95 % t-interval over seeds; a NaN is no value.
 
     Args:
         values: one number a seed.
-        level: coverage, in (0, 1).
 
     Returns:
         mean ± ``t(n - 1) * s / sqrt(n)`` with the sample deviation ``s``; the mean of nothing is NaN.
@@ -66,12 +65,12 @@ def interval(values: Sequence[float], level: float = 0.95) -> Interval:
     mean = math.fsum(x) / len(x)
     if len(x) == 1:
         return Interval(mean, math.nan, 1)
-    quantile = float(student_t.ppf((1 + level) / 2, len(x) - 1))
+    quantile = float(student_t.ppf(0.975, len(x) - 1))
     return Interval(mean, quantile * float(x.std(ddof=1)) / math.sqrt(len(x)), len(x))
 
 
-def crossed(d: NDArray[np.float64], level: float = 0.95) -> Crossed:
-    """Interval of a mean whose seeds and test images are both a sample: two crossed random effects.
+def crossed(d: NDArray[np.float64]) -> Crossed:
+    """95 % interval of a mean whose seeds and test images are both a sample: two crossed random effects.
 
     ``d[s, i] = m + a_s + b_i + e_si``, so the variance of the mean is ``(A + B + E) / (S I)`` with
     ``A = max(0, MS_seed - MS_rest)``, ``B = max(0, MS_image - MS_rest)`` and ``E = MS_rest``: an effect whose
@@ -81,7 +80,6 @@ def crossed(d: NDArray[np.float64], level: float = 0.95) -> Crossed:
 
     Args:
         d: (S, I) numbers, one row a seed, one column an image, say correct_row - correct_base.
-        level: coverage, in (0, 1).
 
     Returns:
         In the units of ``d``. ``images``, the half-width with these very seeds, is the resolution of the test
@@ -89,7 +87,7 @@ def crossed(d: NDArray[np.float64], level: float = 0.95) -> Crossed:
     """
     S, I = d.shape  # noqa: E741 - as in the equation
     mean = float(d.mean())
-    images, seeds = (interval(d.mean(axis=axis).tolist(), level).half for axis in (0, 1))
+    images, seeds = (interval(d.mean(axis=axis).tolist()).half for axis in (0, 1))
     if S < 2 or I < 2:
         return Crossed(mean, math.nan, images)
     of_seed, of_image = d.mean(axis=1, keepdims=True) - mean, d.mean(axis=0, keepdims=True) - mean
@@ -102,7 +100,7 @@ def crossed(d: NDArray[np.float64], level: float = 0.95) -> Crossed:
     if total <= 0:  # no spread at all
         return Crossed(mean, 0.0, images)
     df = total**2 / float(np.sum((weights * squares) ** 2 / free))
-    joint = float(student_t.ppf((1 + level) / 2, df)) * math.sqrt(total / (S * I))
+    joint = float(student_t.ppf(0.975, df)) * math.sqrt(total / (S * I))
     return Crossed(mean, max(joint, seeds, images), images)
 
 

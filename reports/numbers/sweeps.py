@@ -10,7 +10,7 @@ from itertools import combinations, groupby
 from typing import Any
 
 from reports.numbers import stats
-from reports.numbers.rows import Row
+from reports.numbers.rows import Row, named
 
 #: the setting that says which of CPSC's four norms are categorical
 DEPTH = "cfe_layers"
@@ -84,7 +84,7 @@ def sweeps(rows: Sequence[Row], crosses: Sequence[Cross] = ()) -> list[Sweep]:
     for name in _numeric(rows):
         for group in _alike(rows, (name,)):
             own = {float(settings[name]): row for settings, row in group if _number(settings.get(name))}
-            method = str(group[0][1].trials["method"].iloc[0])
+            method = group[0][1].of("method")
             if len(own) >= POINTS and (method, name) not in crossed:
                 points = tuple(Point(v, own[v].label, top1(own[v])) for v in sorted(own))
                 others = {k: v for k, v in group[0][0].items() if k != name}
@@ -107,7 +107,7 @@ def crosses(rows: Sequence[Row]) -> list[Cross]:
             values, columns = (tuple(sorted({at[i] for at in own})) for i in (0, 1))
             if len(own) < FIELDS or 2 * len(own) < len(values) * len(columns) or not _square(set(own)):
                 continue
-            method = str(group[0][1].trials["method"].iloc[0])
+            method = group[0][1].of("method")
             found.append(Cross(method, x, y, columns, values, {at: top1(c) for at, c in own.items()}))
     return found
 
@@ -123,30 +123,22 @@ def _alike(rows: Sequence[Row], free: Sequence[str]) -> Iterator[list[tuple[dict
     def rest(entry: tuple[dict[str, Any], Row]) -> str:
         own, row = entry
         kept = {k: v for k, v in own.items() if k not in free}
-        same = [str(row.trials[name].iloc[0]) for name in ("method", "budget", "precision")]
+        same = map(row.of, ("method", "budget", "precision"))
         return json.dumps([*same, kept], sort_keys=True)
 
-    every = [(own, row) for row in rows if all(name in (own := settings(row)) for name in free)]
+    every = [(own, row) for row in rows if all(name in (own := named(row.of("settings"))) for name in free)]
     for _, group in groupby(sorted(every, key=rest), key=rest):
         once = {json.dumps(own, sort_keys=True): (own, row) for own, row in reversed(list(group))}
         yield list(once.values())[::-1]
-
-
-def settings(row: Row) -> dict[str, Any]:
-    """Resolved settings of a row."""
-    text = str(row.trials["settings"].iloc[0])
-    found: dict[str, Any] = json.loads(text) if text else {}
-    return found
 
 
 def _numeric(rows: Sequence[Row]) -> list[str]:
     """Settings that have two numbers or more among rows of one method, in alphabetical order."""
     values: dict[tuple[str, str], set[float]] = {}
     for row in rows:
-        method = str(row.trials["method"].iloc[0])
-        for name, value in settings(row).items():
+        for name, value in named(row.of("settings")).items():
             if _number(value):
-                values.setdefault((method, name), set()).add(float(value))
+                values.setdefault((row.of("method"), name), set()).add(float(value))
     return sorted({name for (_, name), seen in values.items() if len(seen) > 1})
 
 

@@ -16,7 +16,10 @@ from reports.numbers.rows import (
     Row,
     Runs,
     by_seed,
+    cell_of,
     classes,
+    gathered,
+    named,
     records,
     rows_of,
     says,
@@ -38,13 +41,10 @@ def front(table: pd.DataFrame) -> list[bool]:
         compared with. A cell with a single row to compare has no front.
     """
     rows = records(table)
-    cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        if _stands(row):
-            cells.setdefault(tuple(row[name] for name in CELL), []).append(row)
+    cells = gathered((cell_of(row), row) for row in rows if _stands(row))
     found = []
     for row in rows:
-        others = cells.get(tuple(row[name] for name in CELL), [])
+        others = cells.get(cell_of(row), [])
         found.append(_stands(row) and len(others) > 1 and not any(_beats(other, row) for other in others))
     return found
 
@@ -121,11 +121,11 @@ def _against_controls(table: pd.DataFrame) -> dict[str, list[Any]]:
     rows = records(table)
     for row in rows:
         if row["control"] and not row["stale"] and not math.isnan(row["top1"]):
-            place = tuple(row[name] for name in CELL)
+            place = cell_of(row)
             best[place] = max(best.get(place, (-math.inf, "")), (row["top1"], row["label"]))
     tops, names = [], []
     for row in rows:
-        top1, name = best.get(tuple(row[name] for name in CELL), (math.nan, ""))
+        top1, name = best.get(cell_of(row), (math.nan, ""))
         tops.append(math.nan if math.isnan(row["rank"]) else top1)
         names.append(name if row["top1"] <= tops[-1] else "")
     return {"control_top1": tops, "below_control": names}
@@ -153,7 +153,7 @@ def _numbers(
         "control": row.flag("control"),
         "seeds": row.declared,
         "ran": len(done),
-        "failed": row.count("failed"),
+        "failed": int((row.trials["status"] == "failed").sum()),
         "elsewhere": row.declared - len(row.trials),
         "climbing": False,
         "stale": row.stale,
@@ -178,7 +178,7 @@ def _numbers(
     found["warnings"] = by_seed((w, str(seed)) for text, seed in told for w in text.split("; ") if w)
     unavailable: dict[str, str] = {}
     for text in done["unavailable"]:
-        unavailable = (json.loads(text) if text else {}) | unavailable
+        unavailable = named(text) | unavailable
     found["unavailable"] = json.dumps(unavailable, sort_keys=True, ensure_ascii=False) if unavailable else ""
     return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from reports.numbers.published import Match, Published, agrees, match
-from reports.numbers.rows import records, seeds
+from reports.numbers.rows import named, records, seeds
 
 #: two student/teacher ratios this close, in points, are the same, however narrow the interval
 POINTS = 0.5
@@ -54,7 +54,7 @@ def against(table: pd.DataFrame, rows: Sequence[Published]) -> pd.DataFrame:
     floors = _floors(rows)
     made = []
     for row in records(table):
-        settings = json.loads(row["settings"]) if row["settings"] else {}
+        settings = named(row["settings"])
         found = match(
             rows, method=row["method"], task=row["task"], teacher=row["teacher"], student=row["student"],
             settings=settings,
@@ -82,24 +82,18 @@ def _floors(rows: Sequence[Published]) -> dict[str, int]:
 
 def _record(row: Mapping[str, Any], best: Published, others: Sequence[str]) -> dict[str, Any]:
     scratch = row["method"] == "scratch"
-    return {
-        name: row[name] for name in ("task", "teacher", "student", "teacher_digest", "label", "method")
-    } | {
+    own = {name: row[name] for name in ("task", "teacher", "student", "teacher_digest", "label", "method")}
+    for name in ("pair", "selection", "kind", "source", "line", "note", "suspect"):
+        own[name] = getattr(best, name)
+    return own | {
         "published": best.value,
         "published_teacher": math.nan if best.teacher_top1 is None else best.teacher_top1,
         "ours": row["top1"],
         "half": row["top1_half"],
         "n": row["top1_n"],
         "our_teacher": math.nan if scratch else row["teacher_top1"],
-        "pair": best.pair,
-        "selection": best.selection,
         "published_updates": math.nan if best.updates is None else float(best.updates),
         "our_updates": row["student_updates"],
-        "kind": best.kind,
-        "source": best.source,
-        "line": best.line,
-        "note": best.note,
-        "suspect": best.suspect,
         "others": json.dumps(list(others), ensure_ascii=False),
     }
 
@@ -108,7 +102,8 @@ def _compare(
     row: Mapping[str, Any], best: Published, floor: int | None, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Gaps and verdict of a number of the same task, pair and settings."""
-    if why := _unusable(row) or _differs(row, best, floor, settings):
+    unusable = f"stale: {row['stale']}" if row["stale"] else "" if row["ran"] == row["seeds"] else seeds(row)
+    if why := unusable or _differs(row, best, floor, settings):
         return {"verdict": "", "why": why}
     gap = row["top1"] - best.value
     teacher = math.nan if best.teacher_top1 is None else best.teacher_top1
@@ -135,13 +130,6 @@ def _compare(
             "verdict": "reproduced" if same else "above" if ratio_gap > 0 else "below",
         }
     return found
-
-
-def _unusable(row: Mapping[str, Any]) -> str:
-    """Why a row of ours has no number to hold against another, or ""."""
-    if row["stale"]:
-        return f"stale: {row['stale']}"
-    return "" if row["ran"] == row["seeds"] else seeds(row)
 
 
 def _differs(row: Mapping[str, Any], best: Published, floor: int | None, settings: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.store.compare import Comparison, Pair
 from harness.store.records import Record
+from reports.numbers.rows import gathered
 from reports.tables.model import DASH
 
 #: names or numbers that one trial is shown with
@@ -83,9 +84,7 @@ def _listed(title: str, entries: Sequence[str]) -> list[str]:
 
 def _alone(only: Sequence[tuple[Record, str]]) -> list[str]:
     """Trials of one side, those that differ in their seeds alone on one line."""
-    told: dict[tuple[str, str], list[str]] = {}
-    for record, why in only:
-        told.setdefault((record.cell, why), []).append(str(record.seed))
+    told = gathered(((record.cell, why), str(record.seed)) for record, why in only)
     return [
         f"{cell} seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}: {why}"
         for (cell, why), seeds in told.items()

@@ -15,7 +15,7 @@ from reports.figures.draw import ranks
 from reports.figures.places import styles_of
 from reports.numbers.ranking import comparisons, every_two, names
 from reports.numbers.ranking import ranks as rank
-from reports.numbers.rows import CELL, SAME, Row, records, rows_of
+from reports.numbers.rows import SAME, Row, cell_of, gathered, records, rows_of
 from reports.numbers.table import main
 from reports.page.page import counts, figure, render, save
 from reports.tables.model import DASH, Head, Line, Table, escape, number, spread, to_markdown
@@ -35,14 +35,14 @@ class Entry:
         note: how its settings were found.
         frame: its trials, as `harness.store.frame.frame` makes it.
         files: kind -> file, as `reports.page.page.write` gave them.
-        family: (row, the row it is measured against) where the grid says what it compares, else None.
+        paired: of `reports.numbers.contrasts.paired` where the grid says what it compares, else None.
     """
 
     name: str
     note: str
     frame: pd.DataFrame
     files: Mapping[str, Path]
-    family: Sequence[tuple[str, str]] | None = None
+    paired: pd.DataFrame | None = None
 
 
 def write(entries: Sequence[Entry], out: Path) -> list[Path]:
@@ -95,28 +95,27 @@ def _together(entries: Sequence[Entry]) -> tuple[pd.DataFrame, list[tuple[str, s
         first += len(own)
         mine = rows_of(own)
         named = [told[_key(row)] for row in mine]
-        if entry.family is None:
+        if entry.paired is None:
             pairs = every_two(mine, named)
         else:
             now: dict[str, dict[str, None]] = {}
             for before, name in zip(rows_of(entry.frame), named, strict=True):
-                now.setdefault(str(before.trials["variant"].iloc[0]), {})[name] = None
-            declared = [(now.get(row, {}), now.get(base, {})) for row, base in entry.family]
-            pairs = [two for both_ends in declared for two in product(*both_ends)]
+                now.setdefault(before.of("variant"), {})[name] = None
+            declared = zip(entry.paired["row"], entry.paired["against"], strict=True)
+            pairs = [two for row, base in declared for two in product(now.get(row, {}), now.get(base, {}))]
         family |= dict.fromkeys(two for two in pairs if two[::-1] not in family)
     return every, list(family)
 
 
 def _key(row: Row) -> tuple[str, ...]:
-    return tuple(str(row.trials[name].iloc[0]) for name in SAME)
+    return tuple(map(row.of, SAME))
 
 
 def _cells(entry: Entry) -> Table:
     """Each (task, pair, teacher file) of a grid with its best row."""
     lines: list[Line] = []
     known = records(main(entry.frame))
-    for place in dict.fromkeys(_place(row) for row in known):
-        rows = [row for row in known if _place(row) == place]
+    for place, rows in gathered((cell_of(row), row) for row in known).items():
         ranked = [row for row in rows if not math.isnan(row["rank"])]
         best = [row for row in ranked if row["rank"] == 1]
         ran = [row for row in rows if row["ran"]]
@@ -142,22 +141,12 @@ def _cells(entry: Entry) -> Table:
     return Table(entry.name, [_CAPTION], heads, lines)
 
 
-def _place(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in CELL)
-
-
 def _markdown(words: Mapping[str, Any]) -> str:
     lines = ["# Reports", ""]
     for grid in words["grids"]:
         links = ", ".join(f"[{kind}](<{link}>)" for kind, link in grid["links"])
-        lines += [
-            f"## {escape(grid['name'])}",
-            "",
-            escape(grid["note"]),
-            "",
-            f"{grid['counts']}. {links}",
-            "",
-        ]
+        told = [f"## {escape(grid['name'])}", escape(grid["note"]), f"{grid['counts']}. {links}"]
+        lines += "\n\n".join([*told, ""]).splitlines()
         lines += to_markdown([grid["table"]]).splitlines()[2:]  # its title stands above
         lines.append("")
     text = "\n".join(lines) + to_markdown(words["across"])

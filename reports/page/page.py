@@ -23,7 +23,7 @@ from reports.figures.places import Picture
 from reports.numbers import published
 from reports.numbers.findings import work_out
 from reports.numbers.published import Published
-from reports.numbers.rows import Arrays, rows_of
+from reports.numbers.rows import Arrays, named, rows_of
 from reports.page import fit
 from reports.tables import seeds, tex
 from reports.tables.layout import GUIDE, blocks
@@ -124,17 +124,14 @@ def provenance(frame: pd.DataFrame) -> list[tuple[str, str]]:
         if column in done:
             seen = Counter(f"{v:g}" if isinstance(v, float) else str(v) for v in done[column])
             facts.append((column, _listed(seen)))
-    for columns, what in ((["task", "teacher", "teacher_seed"], "teacher"), (["task"], "data")):
-        for key, group in done.groupby(columns, sort=False):
-            task, *net = (str(k) for k in key)
-            if what == "teacher":
-                seen = Counter(
-                    f"{digest or 'unknown'}, {top1:.2f} % top-1"
-                    for digest, top1 in zip(group["teacher_digest"], group["teacher_top1"], strict=True)
-                )
-                facts.append((f"teacher {net[0]} on {task}, seed {net[1]}", _listed(seen)))
-            else:
-                facts.append((f"data of {task}", _listed(Counter(str(d) for d in group["data_digest"]))))
+    for (task, teacher, seed), group in done.groupby(["task", "teacher", "teacher_seed"], sort=False):
+        seen = Counter(
+            f"{digest or 'unknown'}, {top1:.2f} % top-1"
+            for digest, top1 in zip(group["teacher_digest"], group["teacher_top1"], strict=True)
+        )
+        facts.append((f"teacher {teacher} on {task}, seed {seed}", _listed(seen)))
+    for task, group in done.groupby("task", sort=False):
+        facts.append(("data of " + str(task), _listed(Counter(map(str, group["data_digest"])))))
     return facts
 
 
@@ -151,8 +148,7 @@ def settings(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     rows = []
     first: dict[str, tuple[str, dict[str, Any]]] = {}
     for row in rows_of(frame):
-        text = str(row.trials["settings"].iloc[0])
-        method, values = str(row.trials["method"].iloc[0]), json.loads(text) if text else {}
+        method, values = row.of("method"), named(row.of("settings"))
         said = "none"
         if values:
             label, base = first.setdefault(method, (row.label, values))

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from reports.numbers.rows import records
-from reports.tables.model import Head, Table, number, placed, signed, where
+from reports.tables.model import VERSUS, Head, Table, number, placed, signed, versus, where
 
 
 def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
@@ -20,15 +20,11 @@ def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
     rows = records(found)
     notes = []
     for row, place in zip(rows, where(rows), strict=True):
+        missing = row["missing"] and f"{row['pairs']} of {row['asked']} pairs: {row['missing']}"
         name = f"{row['row']} against {row['against']}" + (f" ({place})" if place else "")
-        if row["missing"]:
-            notes.append(f"{name}: {row['pairs']} of {row['asked']} pairs: {row['missing']}")
-        if row["unavailable"]:
-            notes.append(f"{name}: {row['unavailable']}")
+        notes += [f"{name}: {why}" for why in (missing, row["unavailable"]) if why]
     heads = [
-        Head("row", words=True),
-        Head("measured against", words=True),
-        Head("n", "pairs of equal seeds, both done and not stale"),
+        *VERSUS,
         Head("top-1 (%)", "of the row, mean over the pairs"),
         Head("against (%)", "top-1 of the row it is measured against"),
         Head("difference (points)", "row minus the row it is measured against"),
@@ -39,9 +35,7 @@ def layout(found: pd.DataFrame, table: pd.DataFrame) -> list[Table]:
     ]
     lines = [
         (
-            row["row"],
-            row["against"],
-            str(row["pairs"]) if row["pairs"] == row["asked"] else f"{row['pairs']} of {row['asked']}",
+            *versus(row),
             number(row["top1_row"], 2),
             number(row["top1_against"], 2),
             signed(row["difference"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.metrics import base
-from reports.numbers.rows import records, seeds
+from reports.numbers.rows import gathered, named, records, seeds
 from reports.tables.model import DASH, Head, Line, Table, number, spread
 
 #: the name that a warning begins with is no longer; a plug-in's may have none
@@ -48,9 +47,7 @@ GUIDE = (
 
 def blocks(table: pd.DataFrame) -> list[Table]:
     """Lay out what `reports.numbers.table.main` gives, one table per (task, pair) in its order."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in records(table):
-        groups.setdefault((row["task"], row["teacher"], row["student"]), []).append(row)
+    groups = gathered(((row["task"], row["teacher"], row["student"]), row) for row in records(table))
     metrics = [c for c in table.columns if f"{c}_half" in table]
     return [_block(key, rows, metrics) for key, rows in groups.items()]
 
@@ -154,12 +151,15 @@ def _marks(block: Table, row: dict[str, Any], split: bool) -> list[str]:
         marks.append("Pareto-optimal")
     if row["climbing"]:
         marks.append(f"still climbing: {row['climb']:+.2f} over {_end(row)}")
-    named: dict[str, list[str]] = {}
-    for warning in filter(None, row["warnings"].split("; ")):
-        name, colon, _ = warning.partition(": ")
-        named.setdefault(name if colon and len(name) <= _NAME else "warning", []).append(warning)
+    warnings = filter(None, row["warnings"].split("; "))
     # rows that share a warning share its note
-    return marks + [name + block.note("; ".join(said)) for name, said in named.items()]
+    of = gathered((_kind(warning), warning) for warning in warnings)
+    return marks + [kind + block.note("; ".join(said)) for kind, said in of.items()]
+
+
+def _kind(warning: str) -> str:
+    name, colon, _ = warning.partition(": ")
+    return name if colon and len(name) <= _NAME else "warning"
 
 
 def _end(row: Mapping[str, Any]) -> str:
@@ -217,12 +217,12 @@ def _metric(block: Table, metric: str, shown: base.Column) -> Say:
 
 
 def _why(row: dict[str, Any], metric: str) -> str:
-    return str(json.loads(row["unavailable"]).get(metric, "")) if row["unavailable"] else ""
+    return str(named(row["unavailable"]).get(metric, ""))
 
 
 def _otherwise(row: dict[str, Any], metric: str) -> str:
     """Why a row lacks a number that others have and that nobody gave it a reason for."""
-    told = json.loads(row["unavailable"]) if row["unavailable"] else {}
+    told = named(row["unavailable"])
     shown = base.columns([metric, *row, *told])
     for other, column in shown.items():  # of the same kind, with another number of images
         if other != metric and "_*_" in column.number and column.number == shown[metric].number:

@@ -88,10 +88,6 @@ class Table:
         """The notes, with their numbers where cells refer to them."""
         return [f"[{i}] {text}" for i, text in enumerate(self.notes, 1)] if self.numbered else self.notes
 
-    def filled(self, line: Line) -> tuple[str, ...]:
-        """The cells of a line, dashes where its span stands for them."""
-        return line.cells + (DASH,) * (len(self.heads) - len(line.cells))
-
 
 def to_text(tables: Iterable[Table]) -> str:
     """Tables for a terminal."""
@@ -103,10 +99,9 @@ def _text(table: Table) -> str:
 
     body = []
     for line in table.lines:
-        cells = [
-            narrow(cell, 28 if head.words else 16)
-            for head, cell in zip(table.heads, table.filled(line), strict=True)
-        ]
+        filled = [*line.cells, *[DASH] * (len(table.heads) - len(line.cells))]
+        wide = [28 if head.words else 16 for head in table.heads]
+        cells = list(map(narrow, filled, wide))
         below = [f"  {part}" for text in (*line.marks, line.span) for part in textwrap.wrap(text, 40)]
         cells[table.name] = "\n".join([cells[table.name], *below])
         body.append(cells)
@@ -177,6 +172,20 @@ def signed(value: float) -> str:
 def spread(mean: float, half: float, digits: int = 2) -> str:
     """A mean with half of its interval, where it has one."""
     return number(mean, digits) + ("" if math.isnan(half) else f" ± {number(half, digits)}")
+
+
+#: first columns of a table of rows that are measured against one another; their cells: `versus`
+VERSUS = (
+    Head("row", words=True),
+    Head("measured against", words=True),
+    Head("n", "pairs of equal seeds, both done and not stale"),
+)
+
+
+def versus(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The two rows, and the pairs out of those asked for."""
+    short = row["pairs"] < row["asked"]
+    return row["row"], row["against"], f"{row['pairs']}" + (f" of {row['asked']}" if short else "")
 
 
 def placed(

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from reports.numbers.ranking import Ranking
-from reports.numbers.rows import records
+from reports.numbers.rows import gathered, records
 from reports.numbers.tests import ALPHA
-from reports.tables.model import DASH, Head, Line, Table, number, signed
+from reports.tables.model import DASH, VERSUS, Head, Line, Table, number, signed, versus
 
 #: beyond so many comparisons the section shows those that stand; the CSV has all
 MOST = 40
@@ -60,9 +60,7 @@ def _ranks(ranked: Ranking) -> Table:
         nemenyi = f"Nemenyi's critical difference: {ranked.cd:.2f} ranks."
         none = " No difference between the rows is shown." if ranked.p > ALPHA else ""
         notes = [f"{friedman} {nemenyi}{none}"]
-    rest: dict[str, list[str]] = {}
-    for label, why in ranked.left_out.items():
-        rest.setdefault(why, []).append(label)
+    rest = gathered((why, label) for label, why in ranked.left_out.items())
     notes += [f"Left out, {why}: {', '.join(labels)}." for why, labels in rest.items()]
     lines = lines if len(lines) > 1 else []
     heads = [Head("row", words=True), Head("mean rank"), *apart]
@@ -85,9 +83,7 @@ def _tests(rows: Sequence[Mapping[str, Any]]) -> Table:
         )
         shown = stand
     heads = [
-        Head("row", words=True),
-        Head("measured against", words=True),
-        Head("n", "pairs of equal seeds, both done and not stale"),
+        *VERSUS,
         Head("cells", "task, pair and teacher file"),
         Head("difference (points)", "mean over the pairs ± half of the 95 % t-interval"),
         Head("g", "Hedges' g of the paired differences"),
@@ -99,9 +95,7 @@ def _tests(rows: Sequence[Mapping[str, Any]]) -> Table:
     lines = [
         Line(
             (
-                r["row"],
-                r["against"],
-                str(r["pairs"]) if r["pairs"] == r["asked"] else f"{r['pairs']} of {r['asked']}",
+                *versus(r),
                 str(r["cells"]),
                 signed(r["difference"]) + ("" if math.isnan(r["half"]) else f" ± {number(r['half'], 2)}"),
                 signed(r["effect"]),
@@ -120,21 +114,17 @@ def _tests(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _untested(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Comparisons without a test, gathered by reason."""
-    why: dict[str, list[str]] = {}
-    for r in rows:
-        least = f" (smallest p possible: {p_text(r['p_smallest'])})" if _short(r) else ""
-        why.setdefault(f"{r['verdict']}{least}", []).append(f"{r['row']} against {r['against']}")
-    told = []
-    for reason, names in why.items():
-        told.append(f"{'; '.join(names) if len(names) <= 3 else f'{len(names)} comparisons'}: {reason}.")
-    if any(_short(r) for r in rows):
-        told.append(f"At least {_NEEDED} pairs that differ are needed for p = 0.05.")
-    return told
-
-
-def _short(row: Mapping[str, Any]) -> bool:
-    """Whether it is the number of pairs that leaves a comparison without a test."""
-    return str(row["verdict"]).startswith("not testable")
+    short = [str(r["verdict"]).startswith("not testable") for r in rows]  # of pairs
+    least = [f" (smallest p possible: {p_text(r['p_smallest'])})" for r in rows]
+    why = gathered(
+        (r["verdict"] + few * said, f"{r['row']} against {r['against']}")
+        for r, few, said in zip(rows, short, least, strict=True)
+    )
+    told = [
+        f"{'; '.join(names) if len(names) <= 3 else f'{len(names)} comparisons'}: {reason}."
+        for reason, names in why.items()
+    ]
+    return told + [f"At least {_NEEDED} pairs that differ are needed for p = 0.05."] * any(short)
 
 
 def p_text(p: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.numbers.rows import SAME, records, rows_of, says
+from reports.numbers.rows import PAIR, gathered, records, rows_of, says
 from reports.tables.model import number
 
 #: column of the frame -> how a report calls it
@@ -67,11 +67,11 @@ class Made:
 
 def made(frame: pd.DataFrame) -> list[Made]:
     """One entry a (task, pair), in the order of `reports.tables.layout.blocks` of the same frame's table."""
-    groups: dict[tuple[str, ...], list[list[dict[str, Any]]]] = {}
-    for each in rows_of(frame):
-        trials = sorted(records(each.trials), key=lambda row: (row["teacher_seed"], row["seed"]))
-        groups.setdefault(tuple(str(trials[0][name]) for name in SAME[:3]), []).append(trials)
-    return [_block(rows) for rows in groups.values()]
+    groups = gathered((tuple(map(row.of, PAIR)), row) for row in rows_of(frame))
+    return [
+        _block([records(row.trials.sort_values(["teacher_seed", "seed"])) for row in rows])
+        for rows in groups.values()
+    ]
 
 
 def _block(rows: Sequence[list[dict[str, Any]]]) -> Made:

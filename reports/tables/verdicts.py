@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reports.numbers.published import Published
-from reports.numbers.rows import PAIR, records
+from reports.numbers.rows import PAIR, gathered, named, records
 from reports.numbers.verdicts import BUDGET, POINTS
 from reports.tables.model import Head, Table, number, placed, signed, spread, where
 
@@ -59,13 +59,13 @@ def layout(found: pd.DataFrame, table: pd.DataFrame, known: Sequence[Published])
         )
         for r in told
     ]
-    notes: dict[str, list[str]] = {}
-    for r, place in zip(rows, where(rows), strict=True):
-        name = r["label"] + (f" ({place})" if place else "")
-        notes.setdefault(_note(r), []).append(name)
+    names = [
+        r["label"] + (f" ({place})" if place else "") for r, place in zip(rows, where(rows), strict=True)
+    ]
+    notes = gathered(zip(map(_note, rows), names, strict=True))
     heads, body = placed(list(_HEADS), lines, told)
     caption = _CAPTION if body else _FOOTNOTES if rows else _NOTHING
-    said = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
+    said = [f"{', '.join(of)}: {note}" for note, of in notes.items()]
     said += _unpublished(rows, table) if rows else []
     said += _gains(table, known)
     return [Table("Against published numbers", [caption], heads, body, said)] if len(table) else []
@@ -97,8 +97,7 @@ def _gains(table: pd.DataFrame, known: Sequence[Published]) -> list[str]:
     for p in known:
         if p.metric != "top1_gain":
             continue
-        own = [r["settings"] for r in rows if (r["method"], r["task"]) == (p.method, p.task)]
-        values = [json.loads(text) if text else {} for text in own]
+        values = [named(r["settings"]) for r in rows if (r["method"], r["task"]) == (p.method, p.task)]
         if any(len({str(each.get(name)) for each in values}) > 1 for name in p.settings):
             pair = f"{p.teacher} → {p.student}" if p.pair == "stated" else "pair not stated"
             parts = [f"{signed(p.value)} points, {p.source}, line {p.line} of published.csv", p.note]

@@ -18,6 +18,8 @@ from reports.numbers import ranking, verdicts
 from reports.numbers.table import main
 from tests.reports.golden import HERE, KNOWN, NAMES, numbers, write
 
+pytestmark = pytest.mark.xdist_group("golden")
+
 PLACE = ["task", "teacher", "student"]
 
 
@@ -98,9 +100,8 @@ def test_comparisons_are_scipys_and_statsmodels():
     assert found["p_holm"].drop(index=family).isna().all()
     for i, value in zip(family, adjusted, strict=True):
         verdict, d = found["verdict"][i], found["difference"][i]
-        assert (
-            verdict == ("higher" if d > 0 else "lower") if value <= 0.05 else verdict.startswith("not shown")
-        )
+        stands = "higher" if d > 0 else "lower"
+        assert verdict == stands if value <= 0.05 else verdict.startswith("not shown")
 
 
 def test_ranks_are_scipys():
@@ -133,11 +134,7 @@ def test_verdicts_follow_from_the_trials_and_the_published_table():
         if not isinstance(row["verdict"], str):
             assert isinstance(row["why"], str) and row["why"]
             continue
-        mine = frame[
-            (frame[["task", "teacher", "student"]] == [row["task"], row["teacher"], row["student"]]).all(
-                axis=1
-            )
-        ]
+        mine = frame[(frame[PLACE] == [row[name] for name in PLACE]).all(axis=1)]
         top1 = mine[mine["variant"] == row["label"]]["top1"]
         ours, scale = top1.mean(), 1.0
         value = theirs["value"]

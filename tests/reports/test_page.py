@@ -17,30 +17,23 @@ from reports.figures.style import THEME
 from reports.page import fit, page
 from reports.tables import seeds
 from tests.build import frame_rows
-from tests.reports.golden import images, stored
+from tests.reports.golden import stored, write_digits
 from tests.reports.pages import Page
+
+pytestmark = pytest.mark.xdist_group("page")
 
 
 class Written(NamedTuple):
     files: dict[str, Path]
     html: str
     md: str
-
-    @property
-    def page(self) -> Page:
-        return Page(self.html)
-
-
-def write(out: Path, formats: tuple[str, ...] = ("html", "md", "csv"), frame: pd.DataFrame | None = None):
-    frame = stored("report_trials") if frame is None else frame
-    note = "Authors' settings & <ours>."
-    return page.write("digits", note, frame, stored("report_curves"), images, out, formats)
+    page: Page
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Written:
-    files = write(tmp_path_factory.mktemp("report"))
-    return Written(files, files["html"].read_text("utf-8"), files["md"].read_text("utf-8"))
+def written(digits_report) -> Written:
+    html, md = (digits_report[kind].read_text("utf-8") for kind in ("html", "md"))
+    return Written(digits_report, html, md, Page(html))
 
 
 class TestPage:
@@ -105,14 +98,14 @@ class TestPage:
             assert re.search(rf"<td>{said}[^<]*</td><td>{row.id}</td>", written.html), row.id
 
     def test_only_what_was_asked_for(self, tmp_path):
-        assert list(write(tmp_path, ("csv",))) == ["csv", "verdicts", "comparisons"]
+        assert list(write_digits(tmp_path, ("csv",))) == ["csv", "verdicts", "comparisons"]
         assert {p.name for p in tmp_path.iterdir()} == {"report.csv", "verdicts.csv", "comparisons.csv"}
         with pytest.raises(DfkdError, match=r"report format 'pdf'.*html"):
-            write(tmp_path, ("pdf",))
+            write_digits(tmp_path, ("pdf",))
 
     def test_nothing_ran_yet(self, tmp_path):
         frame = stored("report_trials")
-        files = write(tmp_path, frame=frame[frame["status"] != "done"])
+        files = write_digits(tmp_path, frame=frame[frame["status"] != "done"])
         assert "not run yet" in files["html"].read_text("utf-8")
 
 
@@ -140,21 +133,19 @@ class TestFit:
     def test_the_page_stays_under_its_limit_and_links_the_rest(self, written, tmp_path, monkeypatch):
         limit = len(written.html.encode()) - 30_000
         monkeypatch.setattr(fit, "LIMIT", limit)
-        text = write(tmp_path, ("html",))["html"].read_text("utf-8")
+        text = write_digits(tmp_path, ("html",))["html"].read_text("utf-8")
         assert len(text.encode()) <= limit and "figures are shown" not in written.html
-        again = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
-        first = written.files["md"].parent / "figures"
-        assert again == {name: (first / name).read_bytes() for name in again}, (
-            "the same input, the same bytes"
-        )
-        files = {f"figures/{name}" for name in again}
+        files = {f"figures/{path.name}" for path in (tmp_path / "figures").iterdir()}
+        for name in files:
+            first = written.files["md"].parent / name
+            assert (tmp_path / name).read_bytes() == first.read_bytes(), "the same input, the same bytes"
         assert files and files == {link for link in Page(text).links if link.startswith("figures/")}
         assert text.count("<svg") == 8 - len(files) and f"{8 - len(files)} of 8 figures are shown" in text
 
     def test_numbers_before_pictures_and_rows_before_trials(self, tmp_path, monkeypatch):
         monkeypatch.setattr(fit, "LIMIT", 1)
         monkeypatch.setattr(page, "draw", lambda *_: iter([picture("a")]))
-        text = write(tmp_path, ("html",))["html"].read_text("utf-8")
+        text = write_digits(tmp_path, ("html",))["html"].read_text("utf-8")
         assert "96.92" in text and "<svg" not in text and 'class="more"' not in text
         assert "Too many trials to list each on this page: <code>dfkd results GRID --csv</code>" in text
 
@@ -176,12 +167,9 @@ class TestSeeds:
 
 def test_a_methods_first_row_in_full_and_what_differs_in_the_others():
     made = frame_rows(90.0, settings='{"a": 1, "b": "x"}', variant="full")
-    for label, text in (
-        ("- a", '{"a": 0, "b": "x"}'),
-        ("odd", '{"b": "x", "c": [1]}'),
-        ("same", '{"a": 1, "b": "x"}'),
-    ):
-        made += frame_rows(80.0, settings=text, variant=label)
+    made += frame_rows(80.0, settings='{"a": 0, "b": "x"}', variant="- a")
+    made += frame_rows(80.0, settings='{"b": "x", "c": [1]}', variant="odd")
+    made += frame_rows(80.0, settings='{"a": 1, "b": "x"}', variant="same")
     made += frame_rows(70.0, settings='{"a": 1, "b": "x"}', variant="full", task="mnist")
     assert page.settings(pd.DataFrame(made)) == [
         ("full", "cpsc", 'a = 1, b = "x"'),

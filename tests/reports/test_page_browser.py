@@ -12,10 +12,10 @@ import pytest
 from reports.figures.style import THEME
 from reports.page import page
 from reports.tables.model import DASH, Head, Line, Table
-from tests.reports.golden import images, stored
+from tests.reports.golden import stored
 from tests.reports.pages import launched, watched
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("page")]
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +25,8 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory) -> dict[str, Path]:
+def files(tmp_path_factory, digits_report) -> dict[str, Path]:
     """The report of the stored trials, and a page with one table that is easily sorted by hand."""
-    folder = tmp_path_factory.mktemp("page")
-    report = page.write(
-        "digits",
-        "Tuned <by hand>.",
-        stored("report_trials"),
-        stored("report_curves"),
-        images,
-        folder,
-        ("html",),
-    )["html"]
     heads = [Head("row", words=True), Head("value", "a number"), Head("n"), Head("p")]
     rows = [
         ("b 10", "96.81 ± 1.96 (n=3)", "3", "not testable at n = 1"),
@@ -48,8 +38,9 @@ def files(tmp_path_factory) -> dict[str, Path]:
     ]
     tables = [Table("Hand made", [], heads, [Line(row) for row in rows]), Table("None", [], heads)]
     words = {"grids": [], "across": tables, "pictures": []}
-    (folder / "small.html").write_text(page.render("index.html.j2", words), encoding="utf-8")
-    return {"report": report, "small": folder / "small.html"}
+    small = tmp_path_factory.mktemp("page") / "small.html"
+    small.write_text(page.render("index.html.j2", words), encoding="utf-8")
+    return {"report": digits_report["html"], "small": small}
 
 
 @pytest.fixture
@@ -244,9 +235,7 @@ class TestLooks:
             }))"""
         )
         assert len(found) == 9 and all(found)  # strips of samples: six methods on digits, three on mnist
-        assert all(
-            box["height"] > 100 for box in map(lambda f: f.bounding_box(), window.locator("svg").all())
-        )
+        assert all(svg.bounding_box()["height"] > 100 for svg in window.locator("svg").all())
 
     def test_paper(self, opened):
         window = opened(color_scheme="dark")

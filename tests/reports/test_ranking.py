@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from reports.numbers import ranking
-from reports.numbers.table import main, to_csv
+from reports.numbers.table import main
 from reports.numbers.tests import cells_needed, critical_difference, effect, friedman, holm, signed_rank
 from reports.tables.ranking import layout, p_text
 from tests.build import frame_rows
@@ -117,9 +117,6 @@ class TestFriedman:
         want = Q[k] * math.sqrt(k * (k + 1) / (6 * 14))
         assert critical_difference(k, 14) == pytest.approx(want, rel=3e-4)
 
-    def test_demsars_worked_critical_difference(self):
-        assert critical_difference(4, 14) == pytest.approx(1.25, abs=0.005)
-
     @pytest.mark.parametrize("k", [2, 3, 4, 8, 13, 19])
     def test_fewest_cells(self, k):
         # mean ranks are at most k - 1 apart
@@ -154,11 +151,8 @@ class TestComparisons:
         assert ab["half"] == pytest.approx(scipy.stats.t.ppf(0.975, 5) * np.std(d, ddof=1) / math.sqrt(6))
         # six pairs one way: 2 / 64; two such comparisons (a = c in every pair is none), so Holm doubles it
         assert (ab["p"], ab["p_smallest"], ab["p_holm"]) == (0.03125, 0.03125, 0.0625)
-        assert list(found["verdict"]) == [
-            "not testable at n = 6",
-            "equal in every pair",
-            "not testable at n = 6",
-        ]
+        untested = "not testable at n = 6"
+        assert list(found["verdict"]) == [untested, "equal in every pair", untested]
         assert set(found["family"]) == {2}
 
     def test_a_family_of_one_is_not_punished(self):
@@ -200,14 +194,13 @@ class TestComparisons:
         assert (found["pairs"][0], found["asked"][0]) == (1, 3) and found["difference"][0] == 10.0
 
     def test_failures_leave_no_pair(self):
-        found = ranking.comparisons(
-            pd.DataFrame(frame_rows(90.0, None) + frame_rows(None, 80.0, variant="b"))
-        )
+        rows = frame_rows(90.0, None) + frame_rows(None, 80.0, variant="b")
+        found = ranking.comparisons(pd.DataFrame(rows))
         assert found["verdict"][0] == "no pair" and math.isnan(found["p"][0])
 
     def test_nothing_ran_yet(self):
         rows = frame_rows(0.0, status="missing") + frame_rows(0.0, variant="b", status="missing")
-        found = ranking.comparisons(pd.DataFrame([{k: v for k, v in r.items() if k != "top1"} for r in rows]))
+        found = ranking.comparisons(pd.DataFrame(rows).drop(columns="top1"))
         assert list(found["verdict"]) == ["no pair"] and found["asked"][0] == 1
 
     def test_references_and_controls_are_compared_only_when_asked(self):
@@ -215,13 +208,6 @@ class TestComparisons:
         rows += frame_rows(40.0, 41.0, variant="noise", control=True)
         assert ranking.comparisons(pd.DataFrame(rows)).empty
         assert ranking.comparisons(pd.DataFrame(rows), [("cpsc", "noise")])["difference"][0] == 50.0
-
-    def test_csv_reads_back(self):
-        import io
-
-        found = ranking.comparisons(rows_over(2, a=(50.0, 51.0, 52.0), b=(49.0, 49.5, 50.5)))
-        back = pd.read_csv(io.StringIO(to_csv(found)))
-        assert list(back.columns) == list(found.columns) and back["p"][0] == 0.03125
 
 
 class TestTwins:
@@ -277,10 +263,8 @@ class TestRanks:
 
     def test_a_row_that_lacks_a_cell_is_left_out(self):
         frame = rows_over(3, a=(1.0,), b=(2.0,), c=(3.0,), d=(4.0,))
-        frame.loc[(frame["variant"] == "d") & (frame["task"] == "task1"), ["status", "top1"]] = [
-            "failed",
-            math.nan,
-        ]
+        lacks = (frame["variant"] == "d") & (frame["task"] == "task1")
+        frame.loc[lacks, ["status", "top1"]] = ["failed", math.nan]
         got = ranking.ranks(main(frame))
         assert got.names == ("c", "b", "a") and got.left_out == {"d": "ranked in 2 of 3 cells"}
 
@@ -316,10 +300,7 @@ class TestSection:
         frame = rows_over(3, a=(50.0, 51.0, 52.0), b=(49.0, 49.5, 50.5), c=(50.1, 50.9, 52.3))
         ranks, tests = layout(ranking.ranks(main(frame)), ranking.comparisons(frame))
         assert ranks.title == "Mean ranks over 3 cells"
-        assert [line.cells[:2] for line in tests.lines][-1] == ("a", "c") and tests.lines[0].cells[-1] in (
-            "higher",
-            "lower",
-        )
+        assert tests.lines[-1].cells[:2] == ("a", "c") and tests.lines[0].cells[-1] in ("higher", "lower")
 
     def test_many_comparisons_show_those_that_stand(self):
         made = {f"m{i}": (50.0 + (i == 9) * 20, 51.0 + (i == 9) * 20, 52.0 + i * 1e-3) for i in range(10)}

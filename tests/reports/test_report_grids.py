@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from harness.cli import main
 from harness.grids import expand, load
+from reports.page import page
 from tests.build import populate
 from tests.reports.pages import Page, launched, watched
 
@@ -25,11 +26,14 @@ GRID = Grid(
     variants={{name: (name, {{}}) for name in ("kd", "noise", "dafl", "dfad", "cpsc")}}, note={note!r},
 )
 """
+BOTH = ("first", "second [2]")
+#: of trials that the first one finished
+DIGITS = GRID.format(tasks=("digits",), seeds=(0, 1, 2), note="n")
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    """A store with two finished grids."""
+def world(tmp_path_factory) -> Iterator[Path]:
+    """A store with two finished grids, whose own reports have no figures: what is drawn is another's test."""
     out = tmp_path_factory.mktemp("store")
     for name, tasks, note in (
         ("first", ("digits", "digits16"), "tuned <by hand>"),
@@ -37,146 +41,107 @@ def world(tmp_path_factory) -> Path:
     ):
         (out / f"{name}.py").write_text(GRID.format(tasks=tasks, seeds=(0, 1, 2), note=note))
         populate(out, expand.remembered(load.load(out / f"{name}.py")), images=10, side=8)
-    return out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "draw", lambda *_: iter(()))
+        yield out
 
 
-@pytest.fixture
-def dfkd(world, monkeypatch, capsys):
-    def call(*arguments: object) -> tuple[int, list[str], str]:
-        monkeypatch.setattr(sys, "argv", ["dfkd", *map(str, arguments), "--out", str(world)])
-        with pytest.raises(SystemExit) as end:
-            main.main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out.splitlines(), said.err
+@pytest.fixture(scope="module")
+def told(world, dfkd) -> Callable[..., tuple[list[str], str]]:
+    """Run a command on grids of the store: what it prints, and the index that it leaves in Markdown."""
+
+    def call(command: str, grids: Sequence[str], *more: object) -> tuple[list[str], str]:
+        said = dfkd(command, *(world / f"{name}.py" for name in grids), "--out", world, *more)
+        assert said.code == 0, said.err
+        return said.out.splitlines(), (world / "reports" / "index.md").read_text("utf-8")
 
     return call
 
 
+@pytest.mark.xdist_group("grids")
 class TestSeveral:
-    def test_each_gets_its_own_and_the_index_lists_them(self, dfkd, world):
-        code, out, err = dfkd(
-            "report", world / "first.py", world / "second [2].py", "--format", "html,md,csv,tex"
-        )
-        assert code == 0, err
+    def test_each_gets_its_own_and_the_index_lists_them(self, told, world):
+        out, marked = told("report", BOTH, "--format", "html,md,csv,tex")
         reports = world / "reports"
         kinds = {"html": "report.html", "md": "report.md", "csv": "report.csv", "tex": "report.tex"}
         files = kinds | {"verdicts": "verdicts.csv", "comparisons": "comparisons.csv"}
-        wanted = {f"{k}: {reports / name / f}" for name in ("first", "second [2]") for k, f in files.items()}
-        assert set(out[:-2]) == wanted
+        assert set(out[:-2]) == {f"{k}: {reports / name / f}" for name in BOTH for k, f in files.items()}
         assert out[-2:] == [f"index: {reports / 'index.html'}", f"index: {reports / 'index.md'}"]
         assert all(Path(line.split(": ", 1)[1]).is_file() for line in out)
 
         text = (reports / "index.html").read_text("utf-8")
-        page = Page(text)
+        shown = Page(text)
         asked = set(re.findall(r"https?://[^\s\"']+", text))
         assert asked <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
         assert "<script " not in text and "<by hand>" not in text
-        links = [link for link in page.links if not link.startswith(("data:", "#"))]
+        links = [link for link in shown.links if not link.startswith(("data:", "#"))]
         assert len(links) == 12 and "second%20%5B2%5D/report.html" in links
-        assert "15 of 15 trials done" in page.words and "tuned <by hand>" in page.words
+        assert "15 of 15 trials done" in shown.words and "tuned <by hand>" in shown.words
         # best of each cell, and all three cells ranked together
-        assert "Mean ranks over 3 cells" in page.words and "Paired tests over all cells" in page.words
+        assert "Mean ranks over 3 cells" in shown.words and "Paired tests over all cells" in shown.words
         assert len(text) < 100_000
 
         assert text.count("<svg") == 1 and ">critical difference 1.91<" in text  # 2.343 sqrt(3 * 4 / (6 * 3))
 
-        marked = (reports / "index.md").read_text("utf-8")
         assert "](figures/ranks.svg)" in marked and (reports / "figures" / "ranks.svg").is_file()
         assert "[html](<second [2]/report.html>)" in marked and "## second \\[2\\]" in marked
         assert "| digits: wrn16_2 → wrn16_1, teacher file " in marked and "| 95.00 | 5 of 5 | 3 |" in marked
 
-    def test_nine_pairs_over_three_cells_are_tested(self, dfkd, world):
         # three seeds of three cells in two grids: nine pairs, which neither grid has
-        dfkd("report", world / "first.py", world / "second [2].py", "--format", "csv")
-        marked = (world / "reports" / "index.md").read_text("utf-8")
-        rows = [
-            line.split(" | ")
-            for line in marked.splitlines()
-            if re.match(r"\| (dafl|dfad|cpsc) \| (dafl|dfad|cpsc)", line)
-        ]
-        assert len(rows) == 3 and all(row[2:4] == ["9", "3"] for row in rows)
+        compared = re.findall(r"\| (?:dafl|dfad|cpsc) \| (?:dafl|dfad|cpsc) \| (\d+) \| (\d+) \|", marked)
+        assert compared == [("9", "3")] * 3
 
-    def test_the_same_bytes_again(self, dfkd, world):
-        index = world / "reports" / "index.html"
-        dfkd("report", world / "first.py", world / "second [2].py", "--format", "csv")
-        before = index.read_bytes()
-        dfkd("report", world / "first.py", world / "second [2].py", "--format", "csv")
-        assert index.read_bytes() == before
+        _, again = told("report", BOTH, "--format", "html,md,csv,tex")
+        assert again == marked and (reports / "index.html").read_text("utf-8") == text, "the same bytes again"
 
-    def test_nothing_ran_yet(self, dfkd, world):
+    def test_nothing_ran_yet(self, told, world):
         (world / "later.py").write_text(GRID.format(tasks=("cifar10",), seeds=(0,), note=""))
-        code, _, err = dfkd("report", world / "later.py", world / "first.py", "--format", "csv,tex")
-        assert code == 0, err
-        marked = (world / "reports" / "index.md").read_text("utf-8")
+        _, marked = told("report", ("later", "first"), "--format", "csv,tex")
         assert "0 of 5 trials done, 5 missing" in marked and "0 of 5 | 0 | –" in marked  # noqa: RUF001
 
-    def test_overrides_reach_every_grid(self, dfkd, world):
-        code, _, err = dfkd(
-            "report",
-            world / "first.py",
-            world / "second [2].py",
-            "--format",
-            "md",
-            "--seeds",
-            "0",
-            "--methods",
-            "cpsc,kd",
-        )
-        assert code == 0, err
-        for name in ("first", "second [2]"):
+    def test_overrides_reach_every_grid(self, told, world):
+        told("report", BOTH, "--format", "md", "--seeds", "0", "--methods", "cpsc,kd")
+        for name in BOTH:
             text = (world / "reports" / name / "report.md").read_text("utf-8")
             assert "| cpsc" in text and "dfad" not in text and "(n=1)" in text
 
-    def test_two_of_one_name(self, dfkd, world, tmp_path):
+    @pytest.mark.parametrize("command", [("report",), ("run", "--no-mlflow")])
+    def test_two_of_one_name(self, dfkd, world, tmp_path, command):
         (tmp_path / "first.py").write_text((world / "first.py").read_text())
-        code, out, err = dfkd("report", world / "first.py", tmp_path / "first.py")
-        assert code and not out
-        assert "two grids are named first: OUT/reports/first can hold one of them at a time" in err.replace(
-            "\n", " "
-        )
+        said = dfkd(*command, world / "first.py", tmp_path / "first.py", "--out", world)
+        said.refuses("two grids are named first: OUT/reports/first can hold one of them at a time")
 
     def test_one_has_no_index(self, dfkd, world):
         (world / "reports" / "index.html").unlink(missing_ok=True)
-        code, out, _ = dfkd("report", world / "first.py", "--format", "csv")
-        assert code == 0 and not any(line.startswith("index") for line in out)
+        said = dfkd("report", world / "first.py", "--out", world, "--format", "csv")
+        assert said.code == 0 and "index" not in said.out
         assert not (world / "reports" / "index.html").exists()
 
     def test_a_run_of_several_ends_in_the_index(self, dfkd, world):
-        both = (world / "first.py", world / "second [2].py")
-        code, out, err = dfkd("run", *both, "--no-mlflow", "--workers", 0)
-        assert code == 0, err
+        said = dfkd("run", *(world / f"{n}.py" for n in BOTH), "--out", world, "--no-mlflow", "--workers", 0)
+        assert said.code == 0, said.err
+        out = said.out.splitlines()
         reports = [line for line in out if line.startswith("report: ")]
-        wanted = [f"report: {world / 'reports' / name / 'report.html'}" for name in ("first", "second [2]")]
-        assert reports == wanted and out[-1] == f"index: {world / 'reports' / 'index.html'}"
-        assert "30 done" in err and "15 done" in err  # nothing ran: every trial had its result
+        assert reports == [f"report: {world / 'reports' / name / 'report.html'}" for name in BOTH]
+        assert out[-1] == f"index: {world / 'reports' / 'index.html'}"
+        assert "30 done" in said.err and "15 done" in said.err  # nothing ran: every trial had its result
 
-    def test_a_run_refuses_two_of_one_name_before_it_begins(self, dfkd, world, tmp_path):
-        (tmp_path / "first.py").write_text((world / "first.py").read_text())
-        code, out, err = dfkd("run", world / "first.py", tmp_path / "first.py", "--no-mlflow")
-        assert code and not out and "two grids are named first" in err
+    def test_none_is_a_mistake(self, dfkd, world):
+        said = dfkd("report", "--out", world)
+        assert said.code == 2 and "Missing argument 'GRID'" in said.err
 
-    def test_none_is_a_mistake(self, dfkd):
-        code, _, err = dfkd("report")
-        assert code == 2 and "Missing argument 'GRID'" in err
+    def test_rows_of_one_name_and_two_methods_are_two_rows(self, told, world):
+        for grid, method in (("own", "cpsc"), ("other", "dafl")):
+            row = f"{{'mine': ('{method}', {{}}), 'dfad': ('dfad', {{}})}}"
+            (world / f"{grid}.py").write_text(re.sub(r"variants=.*,", f"variants={row},", DIGITS))
+        _, marked = told("report", ("own", "other"), "--format", "csv")
+        assert "mine (cpsc)" in marked and "mine (dafl)" in marked and "dfad (" not in marked
 
-
-def test_rows_of_one_name_and_two_methods_are_two_rows(world, dfkd):
-    text = GRID.format(tasks=("digits",), seeds=(0, 1, 2), note="n")  # trials that the first grid finished
-    for grid, method in (("own", "cpsc"), ("other", "dafl")):
-        row = f"{{'mine': ('{method}', {{}}), 'dfad': ('dfad', {{}})}}"
-        (world / f"{grid}.py").write_text(re.sub(r"variants=.*,", f"variants={row},", text))
-    dfkd("report", world / "own.py", world / "other.py", "--format", "csv")
-    marked = (world / "reports" / "index.md").read_text("utf-8")
-    assert "mine (cpsc)" in marked and "mine (dafl)" in marked and "dfad (" not in marked
-
-
-def test_the_index_compares_what_each_grid_compares(world, dfkd):
-    text = GRID.format(tasks=("digits",), seeds=(0, 1, 2), note="n")  # trials that the first grid finished
-    (world / "every.py").write_text(text)  # dafl, dfad and cpsc, every two of them
-    (world / "one.py").write_text(text.replace("note=", "contrasts={'kd': 'noise'}, note="))
-    dfkd("report", world / "every.py", world / "one.py", "--format", "csv")
-    marked = (world / "reports" / "index.md").read_text("utf-8")
-    assert "4 comparisons: not testable at n = 3" in marked  # three of the one, one of the other
+    def test_the_index_compares_what_each_grid_compares(self, told, world):
+        (world / "every.py").write_text(DIGITS)  # dafl, dfad and cpsc, every two of them
+        (world / "one.py").write_text(DIGITS.replace("note=", "contrasts={'kd': 'noise'}, note="))
+        _, marked = told("report", ("every", "one"), "--format", "csv")
+        assert "4 comparisons: not testable at n = 3" in marked  # three of the one, one of the other
 
 
 BIG = """
@@ -190,7 +155,7 @@ GRID = Grid(
 """
 MEASURED = """
 import resource, sys
-from harness.cli import main
+from harness.cli.main import main
 try:
     main()
 finally:

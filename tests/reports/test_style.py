@@ -18,6 +18,12 @@ from reports.figures.svg import path, smaller
 from reports.numbers.stats import interval
 
 
+def linear(colour: str) -> np.ndarray:
+    """Linear RGB of a colour in hex (IEC 61966-2-1)."""
+    s = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4)
+
+
 class TestStyles:
     def test_a_row_looks_the_same_everywhere(self):
         rows = {"scratch": ("scratch", "reference"), "kd": ("kd", "reference"), "noise": ("noise", "control")}
@@ -34,15 +40,8 @@ class TestStyles:
 
     def test_a_method_looks_the_same_in_every_report(self):
         few = styles({"kd": ("kd", "reference"), "cpsc": ("cpsc", "method"), "fast": ("fast", "method")})
-        many = styles(
-            {
-                "fast k=2": ("fast", "method"),
-                "fast k=5": ("fast", "method"),
-                "mine": ("mine", "method"),
-                "cpsc released": ("cpsc", "method"),
-                "cpsc": ("cpsc", "method"),
-            }
-        )
+        names = ("fast k=2", "fast k=5", "mine", "cpsc released", "cpsc")
+        many = styles({name: (name.split()[0], "method") for name in names})
         assert few["cpsc"] == many["cpsc"] and few["fast"] == many["fast k=2"]
         assert len({style.colour for style in many.values()}) == 5
         assert styles({"- bn": ("cpsc", "method")})["- bn"] == few["cpsc"]
@@ -58,9 +57,7 @@ class TestStyles:
     def test_words_stand_out(self, paper, theme):
         # WCAG 2.2, 1.4.3: relative luminance, then (lighter + 0.05) / (darker + 0.05), 4.5 for text
         def luminance(name: str) -> float:
-            s = np.array([int(THEME[name][theme][i : i + 2], 16) for i in (1, 3, 5)]) / 255
-            linear = np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4)
-            return float(linear @ [0.2126, 0.7152, 0.0722])
+            return float(linear(THEME[name][theme]) @ [0.2126, 0.7152, 0.0722])
 
         for name in ("ink", "muted", "accent", "warn"):
             dark, light = sorted((luminance(name), luminance(paper)))
@@ -78,9 +75,7 @@ class TestStyles:
         to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 
         def lab(hex_: str, eye: np.ndarray) -> np.ndarray:
-            s = np.array([int(hex_[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-            linear = np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4)
-            x, y, z = np.cbrt(to_xyz @ np.clip(eye @ linear, 0, 1) / [0.9505, 1, 1.089])
+            x, y, z = np.cbrt(to_xyz @ np.clip(eye @ linear(hex_), 0, 1) / [0.9505, 1, 1.089])
             return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
         hues = [THEME[f"c{i}"][theme] for i in range(8)]
@@ -147,20 +142,14 @@ class TestSmaller:
     def back(self, pixels: np.ndarray) -> np.ndarray:
         buffer = io.BytesIO()
         Image.fromarray(pixels, "RGBA").save(buffer, "png")
-        text = (
-            f'<svg><image href="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"/></svg>'
-        )
-        encoded = re.findall(r"base64,([^\"]+)", smaller(text))[0]
+        packed = base64.b64encode(buffer.getvalue()).decode()
+        text = smaller(f'<svg><image href="data:image/png;base64,{packed}"/></svg>')
+        encoded = re.findall(r"base64,([^\"]+)", text)[0]
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA"))
 
     def test_what_is_referred_to_stays(self):
-        figure = bars(
-            [Bar("a", "control", interval([50.0, 60.0]), (50.0, 60.0))] * 2,
-            styles({"a": ("a", "control")}),
-            99.0,
-            10.0,
-        )
-        text = canvas.svg(figure, "x")
+        rows = [Bar("a", "control", interval([50.0, 60.0]), (50.0, 60.0))] * 2
+        text = canvas.svg(bars(rows, styles({"a": ("a", "control")}), 99.0, 10.0), "x")
         ids = re.findall(r' id="([^"]+)"', text)
         used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
         assert used and used == set(ids) and len(ids) == len(set(ids))

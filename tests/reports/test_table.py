@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -87,13 +86,17 @@ class TestStats:
         assert stats.climb([1, 2, 5, 9]) == (5.5, pytest.approx(2.0616, abs=1e-4), 2, 4)
 
 
+def ranked(table: pd.DataFrame) -> dict[str, float]:
+    return {row["label"]: row["rank"] for row in records(table) if not math.isnan(row["rank"])}
+
+
 class TestRanks:
     def test_a_failed_seed_is_not_ranked(self):
         table = table_of(frame_rows(90.0, None, 80.0), frame_rows(70.0, 71.0, 72.0, variant="dfad"))
         row = only(table, label="cpsc")
         assert (row["ran"], row["seeds"], row["failed"]) == (2, 3, 1)
         assert row["top1"] == 85.0 and row["top1_at_chance"] == pytest.approx(60.0)  # (90 + 80 + 10) / 3
-        assert math.isnan(row["rank"]) and only(table, label="dfad")["rank"] == 1
+        assert ranked(table) == {"dfad": 1}
         text = " ".join(to_text(blocks(table)).split())
         assert "2 of 3 ran" in text and "cpsc: failed: boom (seed 1)" in text
         assert "85.00 ± 63.53" in text  # deviation sqrt 50, so 12.7062 * sqrt 50 / sqrt 2
@@ -102,8 +105,7 @@ class TestRanks:
     def test_references_come_first_and_have_no_rank(self):
         kd = frame_rows(98.0, 99.0, variant="kd", method="kd", reference=True)
         table = table_of(frame_rows(90.0, 91.0), kd)
-        assert list(table["label"]) == ["kd", "cpsc"]
-        assert math.isnan(table["rank"][0]) and table["rank"][1] == 1
+        assert list(table["label"]) == ["kd", "cpsc"] and ranked(table) == {"cpsc": 1}
         assert "kd<br>*reference: sees real data*" in to_markdown(blocks(table))
 
     def test_a_control_has_no_rank_and_marks_who_does_not_beat_it(self):
@@ -114,8 +116,7 @@ class TestRanks:
         made.append(frame_rows(40.0, variant="elsewhere", teacher_digest="bb", teacher_seed=1))
         table = table_of(*made, noise, other)
         assert list(table["label"])[:3] == ["kd", "noise", "untrained"]
-        ranks = {r["label"]: r["rank"] for r in records(table) if not math.isnan(r["rank"])}
-        assert ranks == {"b": 1, "a": 2, "c": 3, "elsewhere": 1}
+        assert ranked(table) == {"b": 1, "a": 2, "c": 3, "elsewhere": 1}
         below = {r["label"]: r["below_control"] for r in records(table) if r["below_control"]}
         assert below == {"a": "noise", "c": "noise"}  # equal is not better
         assert only(table, label="b")["control_top1"] == 88.5
@@ -136,15 +137,12 @@ class TestRanks:
         # means of the complete data-free rows, from the frame alone
         free = ~frame["reference"] & ~frame["control"]
         done = frame[(frame["task"] == "digits") & (frame["status"] == "done") & free]
-        means = {
-            k: g["top1"].mean() for k, g in done.groupby("variant") if len(g) == 3 and k != "two teachers"
-        }
+        seeds = done[done["variant"] != "two teachers"].groupby("variant")["top1"]
+        means = {name: top1.mean() for name, top1 in seeds if len(top1) == 3}
         table = main(frame, curves)
-        ranked = table[(table["task"] == "digits") & table["rank"].notna()].sort_values("rank")
-        assert list(ranked["label"]) == sorted(means, key=means.__getitem__, reverse=True)
+        got = ranked(table[table["task"] == "digits"])
+        assert sorted(got, key=got.get) == sorted(means, key=means.get, reverse=True)
         assert to_csv(table) == (HERE / "report.csv").read_text("utf-8")
-        back = pd.read_csv(io.StringIO(to_csv(table)), keep_default_na=False, na_values={"top1": ""})
-        assert back["top1"].to_numpy() == pytest.approx(table["top1"].to_numpy(dtype=float), nan_ok=True)
 
 
 class TestRows:
@@ -198,21 +196,12 @@ class TestRows:
         assert same == {"dafl": False, "dafl (DataFree)": True, "dfad": False}
 
     def test_what_seeds_share_is_said_once(self):
-        said = [
-            ("blur: 43 % of 2 (0.30)", "0"),
-            ("dead", "1"),
-            ("blur: 48 % of 2 (0.07)", "2"),
-            ("dead", "2"),
-        ]
+        said = [("blur: 43 % of 2 (0.30)", "0"), ("dead", "1")]
+        said += [("blur: 48 % of 2 (0.07)", "2"), ("dead", "2")]
         want = "blur: 43 to 48 % of 2 (0.07 to 0.30) (seeds 0, 2); dead (seeds 1, 2)"
         assert rows.by_seed(said) == want
-        apart = [
-            ("no class 1", "0"),
-            ("no class 2", "1"),
-            ("9 % low", "0"),
-            ("10 % low", "1"),
-            ("9 % low", "1"),
-        ]
+        apart = [("no class 1", "0"), ("no class 2", "1")]
+        apart += [("9 % low", "0"), ("10 % low", "1"), ("9 % low", "1")]
         want = "no class 1 (seed 0); no class 2 (seed 1); 9 to 10 % low (seeds 0, 1)"
         assert rows.by_seed(apart) == want
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,15 @@ def images(id: str) -> dict[str, np.ndarray]:
         "y": np.full(18, -1),
         "t": t,
     }
+
+
+def write_digits(
+    out: Path, formats: Sequence[str] = ("html", "md", "csv"), frame: pd.DataFrame | None = None
+) -> dict[str, Path]:
+    """The report of the stored trials, or of a frame."""
+    frame = stored("report_trials") if frame is None else frame
+    note = "Authors' settings & <ours>."
+    return page.write("digits", note, frame, stored("report_curves"), images, out, formats)
 
 
 def write(out: Path) -> dict[str, Path]:
