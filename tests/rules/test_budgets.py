@@ -13,7 +13,7 @@ from harness.tasks import catalog
 from harness.trials.costs import flops_per_update
 from reports.report import Results
 
-PAIR = ("wrn16_2", "wrn16_1")
+PAIR = ("lenet5_bn", "lenet5_half_bn")
 SMALL = {"batch": 32, "g_steps": 2, "s_steps": 5}
 
 
