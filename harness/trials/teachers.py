@@ -9,8 +9,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,10 @@ def train(
     version = catalog.version(task_name)
     nets.check(net)
     path = path_for(dir, task_name, net, recipe, seed)
-    with _alone(path):
+    with ExitStack() as alone:  # inside, no other process makes this teacher
+        with files.saying(f"teachers' folder {path.parent} cannot be written"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            alone.enter_context(files.locked(path.with_suffix(".lock")))
         if card := made(path, version):
             return card
         found = images.load(task_name, data_root)
@@ -141,16 +144,6 @@ def train(
             top1 = accuracy(model, found.test, device)
         facts: dict[str, Any] = {"source": "trained", "recipe": recipe, "seed": seed, "seconds": seconds}
         return write(path, model, found, top1, facts)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Inside, no other process makes this teacher."""
-    with ExitStack() as stack:
-        with files.saying(f"teachers' folder {path.parent} cannot be written"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(files.locked(path.with_suffix(".lock")))
-        yield
 
 
 def fit(
