@@ -185,7 +185,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     Raises:
         DiskError: for one that cannot be read.
     """
-    with suppress(FileNotFoundError, NotADirectoryError), saying(f"cannot read {path}", DiskError):
+    with saying(f"cannot read {path}", DiskError), suppress(FileNotFoundError, NotADirectoryError):
         return parsed(path.read_bytes())
     return None
 
