@@ -218,28 +218,21 @@ def pick_device(name: str) -> torch.device:
 @contextmanager
 def own_globals(seed: int, threads: int) -> Iterator[None]:
     """Every global a trial relies on, set inside and given back afterwards: reused workers keep globals."""
-    rng = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
-    n = torch.get_num_threads()
-    grad, det = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
+    n, det = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     bench, tf32 = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
     filling: Any = torch.utils.deterministic
     fill = filling.fill_uninitialized_memory
     try:
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(True)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # no operation of ours reads memory before it writes it, and the filling was 4 % of a round
-        filling.fill_uninitialized_memory = False
-        torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = False
-        torch.manual_seed(seed)
-        yield
+        with torch.random.fork_rng(range(torch.cuda.device_count())), torch.enable_grad():
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            # no operation of ours reads memory before it writes it, and the filling was 4 % of a round
+            filling.fill_uninitialized_memory = False
+            torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = False
+            torch.manual_seed(seed)
+            yield
     finally:
         torch.set_num_threads(n)
-        torch.set_grad_enabled(grad)
         torch.use_deterministic_algorithms(det)
         filling.fill_uninitialized_memory = fill
         torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = bench, tf32
-        torch.set_rng_state(rng)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)

@@ -53,7 +53,8 @@ def _require(fine: object, message: str) -> None:
 
 def settings(name: str) -> None:
     """HP is a frozen dataclass of described settings; defaults and presets are legal and in their space."""
-    hp = registry.methods.get(name).HP
+    cls = registry.methods.get(name)
+    hp = cls.HP
     params = getattr(hp, "__dataclass_params__", None)
     _require(getattr(params, "frozen", False), "HP is not a frozen dataclass")
     for f in dataclasses.fields(hp):
@@ -65,7 +66,6 @@ def settings(name: str) -> None:
             choice = space.kind == "choice"
             within = f.default in space.options if choice else space.low <= f.default <= space.high
             _require(within, f"HP.{f.name}: default {f.default!r} is outside its space")
-    cls = registry.methods.get(name)
     for key, presets in cls.PRESETS.items():
         for value in presets:
             resolve(name, hp, cls.PRESETS, {key: value})

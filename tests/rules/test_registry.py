@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import ClassVar
@@ -23,6 +24,7 @@ OURS = {
     "scratch", "kd", "noise", "untrained", "dafl", "dfad", "zskt", "deepinversion", "adi", "dfq", "cmi",
     "fast", "cpsc",
 }  # fmt: skip
+GRID = Grid(tasks=("digits",), pairs=(("lenet5", "lenet5_half"),), budget=Budget(amount=1), seeds=(0,))
 
 
 class Settled:
@@ -96,8 +98,7 @@ def test_a_plug_in_is_a_method_like_any_other(monkeypatch):
     found = Settled(monkeypatch, plug=Plug).methods
     assert found.get("plug") is Plug
     assert found.available()[-1] == "plug", "a data-free method of 2030"
-    grid = Grid(tasks=("digits",), pairs=(("lenet5", "lenet5_half"),), budget=Budget(amount=1), seeds=(0,))
-    assert {t.method for t in expand.trials_of(grid)} == OURS | {"plug"}, "the broken one stops nobody"
+    assert {t.method for t in expand.trials_of(GRID)} == OURS | {"plug"}, "the broken one stops nobody"
 
 
 def test_a_module_with_one_method_will_do(monkeypatch):
@@ -128,10 +129,9 @@ def test_a_plug_in_that_cannot_be_used_says_why_and_stops_nobody(monkeypatch, na
     cls, error = found.error_or(name)
     assert cls is None and words in error
     assert name in found.names() and set(found.available()) == OURS
-    grid = Grid(tasks=("digits",), pairs=(("lenet5", "lenet5_half"),), budget=Budget(amount=1))
-    assert set(expand.rows_of(grid)) == OURS
+    assert set(expand.rows_of(GRID)) == OURS
     with pytest.raises(DfkdError, match=words):
-        expand.trials_of(grid.model_copy(update={"variants": {"row": (name, {})}}))
+        expand.trials_of(GRID.model_copy(update={"variants": {"row": (name, {})}}))
 
 
 def test_a_plug_in_that_raises_anything_on_import_is_listed_with_it(monkeypatch):
@@ -143,10 +143,8 @@ def test_a_plug_in_that_raises_anything_on_import_is_listed_with_it(monkeypatch)
 
     monkeypatch.setattr(registry, "entry_points", lambda group: [Exploding()])
     found = registry.Methods()
-    assert found.error_or("exploding") == (
-        None,
-        "DfkdError: plug-in 'exploding' cannot be loaded: RuntimeError: needs a licence server",
-    )
+    told = "DfkdError: plug-in 'exploding' cannot be loaded: RuntimeError: needs a licence server"
+    assert found.error_or("exploding") == (None, told)
     assert set(found.available()) == OURS
 
 
@@ -164,20 +162,13 @@ def test_a_method_without_hp_is_told_so(monkeypatch):
 
 
 def test_settings_of_a_plug_in_reach_its_trials(monkeypatch):
-    import dataclasses
-
-    @dataclasses.dataclass(frozen=True)
+    @dataclass(frozen=True)
     class HP:
         sharpness: float = setting(1.0, "how sharp", low=0.0)
 
     monkeypatch.setattr(Plug, "HP", HP)
     Settled(monkeypatch, plug=Plug)
-    grid = Grid(
-        tasks=("digits",),
-        pairs=(("lenet5", "lenet5_half"),),
-        budget=Budget(amount=1),
-        variants={"p": ("plug", {"sharpness": "2"})},
-    )
+    grid = GRID.model_copy(update={"variants": {"p": ("plug", {"sharpness": "2"})}})
     assert expand.trials_of(grid)[0].settings == {"sharpness": 2.0}
 
 
