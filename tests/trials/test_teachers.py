@@ -73,6 +73,8 @@ def test_training_learns_and_the_card_says_what_was_measured(made, digits):
     assert (card.task, card.net, card.seed, card.source) == ("digits", NET, 0, "trained")
     assert card.recipe == TINY and card.data_digest == digits.digest
     assert sorted(p.suffix for p in (home / "digits").iterdir()) == [".json", ".lock", ".safetensors"]
+    path = cards.path_of(home, trial())
+    assert path.stat().st_mode == path.with_suffix(".json").stat().st_mode  # for other users
 
 
 def test_same_seed_same_bits_whatever_was_drawn_before(made, tmp_path):
