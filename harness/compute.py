@@ -110,15 +110,11 @@ def _flops_per_sample(
 
 def _unwrapped_copy(module: nn.Module) -> nn.Module:
     """A copy without our wrappers (compiled or autocast forward) and without hooks."""
-    wrapped = module.__dict__.pop("forward", None)
-    hooks = module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs
-    module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs = type(hooks[0])(), type(hooks[1])()
-    try:
-        return copy.deepcopy(module)
-    finally:
-        module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs = hooks
-        if wrapped is not None:
-            module.__dict__["forward"] = wrapped
+    plain = copy.deepcopy(module)
+    plain.__dict__.pop("forward", None)
+    plain._forward_pre_hooks.clear()
+    plain._forward_pre_hooks_with_kwargs.clear()
+    return plain
 
 
 @dataclass
@@ -178,25 +174,17 @@ class Compute:
     ) -> None:
         """Gradients, and one step of each optimiser; fp16 on a GPU is scaled, with one scaler a name."""
         scaler = self._scaler(name)
-        if scaler is None:
-            loss.backward()
-        else:
-            scaler.scale(loss).backward()
+        scaler.scale(loss).backward()
         for opt in opts:
             if clip is not None:
-                if scaler is not None:
-                    scaler.unscale_(opt)
+                scaler.unscale_(opt)
                 torch.nn.utils.clip_grad_norm_([p for g in opt.param_groups for p in g["params"]], clip)
-            if scaler is None:
-                opt.step()
-            else:
-                scaler.step(opt)
-        if scaler is not None:
-            scaler.update()
+            scaler.step(opt)
+        scaler.update()
 
-    def _scaler(self, name: str) -> torch.amp.GradScaler | None:
-        if self.precision != "fp16":
-            return None
+    def _scaler(self, name: str) -> torch.amp.GradScaler:
+        if self.precision != "fp16":  # one that passes everything through
+            return torch.amp.GradScaler(self.device.type, enabled=False)
         if name not in self._scalers:
             self._scalers[name] = torch.amp.GradScaler(self.device.type)
         return self._scalers[name]
@@ -208,9 +196,7 @@ class Compute:
     def load_scaler_state(self, state: dict[str, Any]) -> None:
         """Continue from `scaler_state`."""
         for name, s in state.items():
-            scaler = self._scaler(name)
-            if scaler is not None:
-                scaler.load_state_dict(s)
+            self._scaler(name).load_state_dict(s)
 
 
 def pick_device(name: str) -> torch.device:
@@ -232,28 +218,21 @@ def pick_device(name: str) -> torch.device:
 @contextmanager
 def own_globals(seed: int, threads: int) -> Iterator[None]:
     """Every global a trial relies on, set inside and given back afterwards: reused workers keep globals."""
-    rng = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
-    n = torch.get_num_threads()
-    grad, det = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
+    n, det = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     bench, tf32 = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
     filling: Any = torch.utils.deterministic
     fill = filling.fill_uninitialized_memory
     try:
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(True)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # no operation of ours reads memory before it writes it, and the filling was 4 % of a round
-        filling.fill_uninitialized_memory = False
-        torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = False
-        torch.manual_seed(seed)
-        yield
+        with torch.random.fork_rng(range(torch.cuda.device_count())), torch.enable_grad():
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            # no operation of ours reads memory before it writes it, and the filling was 4 % of a round
+            filling.fill_uninitialized_memory = False
+            torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = False
+            torch.manual_seed(seed)
+            yield
     finally:
         torch.set_num_threads(n)
-        torch.set_grad_enabled(grad)
         torch.use_deterministic_algorithms(det)
         filling.fill_uninitialized_memory = fill
         torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = bench, tf32
-        torch.set_rng_state(rng)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -185,12 +185,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
     Raises:
         DiskError: for one that cannot be read.
     """
-    try:
+    with saying(f"cannot read {path}", DiskError), suppress(FileNotFoundError, NotADirectoryError):
         return parsed(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise DiskError(f"cannot read {path}: {why(error)}") from error
+    return None
 
 
 def parsed(data: bytes) -> dict[str, Any] | None:
@@ -223,23 +220,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
     Raises:
         DfkdError: for a damaged file.
     """
-    return load_arrays(path, str(path)) if path.exists() else None
-
-
-def load_arrays(file: Path | BinaryIO, name: str) -> dict[str, np.ndarray]:
-    """Arrays of an npz file, given by its path or open.
-
-    Args:
-        file: what to read.
-        name: what to call it.
-
-    Raises:
-        DfkdError: for a damaged file.
-    """
     import numpy as np
 
+    if not path.exists():
+        return None
     try:
-        with np.load(file, allow_pickle=False) as found:
+        with np.load(path, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
     except Exception as error:  # zipfile, zlib, ValueError, OSError: all mean the same to a reader
-        raise DfkdError(f"{name} cannot be read: {error}") from error
+        raise DfkdError(f"{path} cannot be read: {error}") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -14,11 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import scipy.linalg  # noqa: F401 - has a BLAS of its own, which is limited once it is loaded
 import torch
+from threadpoolctl import threadpool_limits
 
 from harness.cli import main
 
 torch.set_num_threads(1)
+threadpool_limits(1, user_api="blas")  # beside other work, two spinning threads take a hundred times as long
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of the processes that tests start
 
 
 class Said(NamedTuple):

@@ -46,38 +46,32 @@ def _moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
     return [k for k, v in before.items() if not torch.equal(v, after[k])]
 
 
-def _require(fine: bool, message: str) -> None:
+def _require(fine: object, message: str) -> None:
     if not fine:
         raise Broken(message)
 
 
 def settings(name: str) -> None:
     """HP is a frozen dataclass of described settings; defaults and presets are legal and in their space."""
-    hp = registry.methods.get(name).HP
-    _require(
-        bool(getattr(getattr(hp, "__dataclass_params__", None), "frozen", False)),
-        "HP is not a frozen dataclass",
-    )
+    cls = registry.methods.get(name)
+    hp = cls.HP
+    params = getattr(hp, "__dataclass_params__", None)
+    _require(getattr(params, "frozen", False), "HP is not a frozen dataclass")
     for f in dataclasses.fields(hp):
         _require("dfkd" in f.metadata, f"HP.{f.name} is neither a setting() nor a weight()")
         meta = f.metadata["dfkd"]
         coerce(name, f.name, f.default, f.default, meta)
         space = meta.space
-        if space and space.kind != "choice":
-            _require(
-                space.low <= f.default <= space.high, f"HP.{f.name}: default {f.default} is outside its space"
-            )
-        elif space:
-            _require(
-                f.default in space.options, f"HP.{f.name}: default {f.default!r} is not among its options"
-            )
-    cls = registry.methods.get(name)
+        if space:
+            choice = space.kind == "choice"
+            within = f.default in space.options if choice else space.low <= f.default <= space.high
+            _require(within, f"HP.{f.name}: default {f.default!r} is outside its space")
     for key, presets in cls.PRESETS.items():
         for value in presets:
             resolve(name, hp, cls.PRESETS, {key: value})
     module = inspect.getmodule(cls)
-    _require(bool(cls.TITLE and cls.PAPER), "TITLE or PAPER is empty")
-    _require(bool(module and module.__doc__), "the file opens with no docstring: equations, then departures")
+    _require(cls.TITLE and cls.PAPER, "TITLE or PAPER is empty")
+    _require(module and module.__doc__, "the file opens with no docstring: equations, then departures")
 
 
 def roles(name: str) -> None:
@@ -92,7 +86,7 @@ def roles(name: str) -> None:
     for k, before in makers.items():
         moved = _moved(before, _bits(method.parts[k], buffers=False))
         _require(not moved, f"distill() changed {k}'s {moved[:2]}")
-    _require(bool(_moved(student, _bits(method.S, buffers=False))), "distill() left the student as it was")
+    _require(_moved(student, _bits(method.S, buffers=False)), "distill() left the student as it was")
     _require(method.updates.get("S", 0) > 0, "distill() counted no step of 'S': use self.step('S', ...)")
     moved = _moved(teacher, _bits(method.T))
     _require(not moved, f"the teacher's {moved[:2]} changed")
@@ -102,11 +96,11 @@ def roles(name: str) -> None:
 def terms(name: str) -> None:
     """round() returns finite, detached scalars, named by phase."""
     found = toy_method(name).round()
-    _require(isinstance(found, Terms) and bool(found), "round() returned no Terms")
+    _require(isinstance(found, Terms) and found, "round() returned no Terms")
     for k, v in found.items():
         _require(k.startswith(("G/", "S/")), f"term {k!r} names no phase: use prefixed()")
         _require(v.ndim == 0 and not v.requires_grad, f"term {k!r} is not a detached scalar")
-        _require(bool(torch.isfinite(v)), f"term {k!r} is not finite")
+        _require(torch.isfinite(v), f"term {k!r} is not finite")
 
 
 def off_weights(name: str) -> None:
@@ -144,9 +138,7 @@ def sample(name: str) -> None:
         return
     x, y = made[0]
     _require(tuple(x.shape) == (10, *TOY.shape), f"sample(10) has shape {tuple(x.shape)}")
-    _require(
-        bool(torch.isfinite(x).all()) and not x.requires_grad, "samples are not finite, or carry a graph"
-    )
+    _require(torch.isfinite(x).all() and not x.requires_grad, "samples are not finite, or carry a graph")
     _require(torch.equal(x, made[1][0]), "sample() differs between two calls with the same rng")
     _require(y is None or torch.equal(y, labels), "sample() did not return the labels asked for")
 
@@ -199,7 +191,7 @@ def skip(name: str) -> None:
     hp = cls.HP(**resolve(name, cls.HP, cls.PRESETS, {}))
     for teacher in (TEACHER, "lenet5"):
         answer = cls.skip(hp, TOY, spec(teacher, TOY), spec(STUDENT, TOY))
-        _require(answer is None or (isinstance(answer, str) and bool(answer)), f"skip() returned {answer!r}")
+        _require(answer is None or (isinstance(answer, str) and answer), f"skip() returned {answer!r}")
 
 
 def same(a: Any, b: Any) -> bool:

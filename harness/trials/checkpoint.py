@@ -33,16 +33,12 @@ def restore(method: Method, state: dict[str, Any]) -> None:
     if set(state["parts"]) != set(method.parts) or set(state["opts"]) != set(method.opts):
         raise DfkdError(f"checkpoint holds parts {sorted(state['parts'])}, not {sorted(method.parts)}")
     method.S.load_state_dict(state["S"])
-    for k, m in method.parts.items():
-        m.load_state_dict(state["parts"][k])
     for k, o in method.opts.items():
         o.load_state_dict(state["opts"][k])
-    for k, p in method.pools.items():
-        p.load(state["pools"][k])
     method.problem.rng.set_state(state["rng"])
     method.problem.compute.load_scaler_state(state["scalers"])
     method.updates = dict(state["updates"])
-    method.load_extra_state(state["extra"])
+    restore_final(method, state)
 
 
 def final_of(method: Method) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.errors import DfkdError
+from harness.files import saying
 from harness.nets.base import Net, reset_normaliser
 from harness.nets.catalog import build
 from harness.store.cards import Card, slug
@@ -58,11 +59,8 @@ def read_state(file: Path) -> dict[str, Tensor]:
 
 
 def _opened(file: Path) -> Any:
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(512).lstrip()
-    except OSError as error:
-        raise DfkdError(f"{file} cannot be read: {error.strerror}") from None
+    with saying(f"{file} cannot be read"), file.open("rb") as opened:
+        head = opened.read(512).lstrip()
     try:
         if file.suffix == ".safetensors":
             return load_file(file)

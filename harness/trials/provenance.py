@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,13 +21,9 @@ from harness.store.cards import Card
 def machine() -> str:
     """Processor and number of cores, as one line."""
     model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((s.partition(":")[2].strip() for s in lines if s.startswith("model name")), model)
     return f"{platform.system()} {platform.machine()}, {model}, {os.cpu_count()} cores"
 
 
@@ -52,12 +49,10 @@ def commit() -> str:
     """Commit of the checkout this code runs from (``+`` where it has local changes), or the version."""
     here = Path(__file__).resolve().parents[2]
     if (here / ".git").exists():
-        try:
+        with suppress(OSError, subprocess.SubprocessError):
             head = _git(here, "rev-parse", "--short=12", "HEAD")
             dirty = _git(here, "status", "--porcelain", "--untracked-files=no")
             return head + ("+" if dirty else "")
-        except (OSError, subprocess.SubprocessError):
-            pass
     try:
         return f"v{version('dfkd-bench')}"
     except PackageNotFoundError:

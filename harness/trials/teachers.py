@@ -5,19 +5,19 @@ The card records digest, normaliser, recipe and measured accuracy; the digest is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from harness import files
@@ -26,7 +26,7 @@ from harness.config import Recipe, Task, Trial, seed_for
 from harness.errors import DfkdError, DiskError
 from harness.nets.base import Net, reset_normaliser
 from harness.nets.catalog import build, nets
-from harness.store.cards import Card, check_digest, every, file_digest, made, path_for, path_of, read_card
+from harness.store.cards import Card, check_digest, every, made, path_for, path_of, read_card
 from harness.tasks import catalog, images
 from harness.tasks.images import Loader, Split, TaskData
 from harness.trials.provenance import machine
@@ -130,7 +130,10 @@ def train(
     version = catalog.version(task_name)
     nets.check(net)
     path = path_for(dir, task_name, net, recipe, seed)
-    with _alone(path):
+    with ExitStack() as alone:  # inside, no other process makes this teacher
+        with files.saying(f"teachers' folder {path.parent} cannot be written"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            alone.enter_context(files.locked(path.with_suffix(".lock")))
         if card := made(path, version):
             return card
         found = images.load(task_name, data_root)
@@ -141,16 +144,6 @@ def train(
             top1 = accuracy(model, found.test, device)
         facts: dict[str, Any] = {"source": "trained", "recipe": recipe, "seed": seed, "seconds": seconds}
         return write(path, model, found, top1, facts)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Inside, no other process makes this teacher."""
-    with ExitStack() as stack:
-        with files.saying(f"teachers' folder {path.parent} cannot be written"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(files.locked(path.with_suffix(".lock")))
-        yield
 
 
 def fit(
@@ -221,36 +214,30 @@ def write(path: Path, net: Net, found: TaskData, top1: float, facts: dict[str, A
         top1: percent on the test split.
         facts: fields of `Card` that only the caller knows.
     """
-    new = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-    try:
+    raw = save({k: v.detach().contiguous() for k, v in net.state_dict().items()})
+    key = hashlib.sha256(raw).hexdigest()
+    path = path.with_name(path.name.replace("{digest}", key[:12]))
+    card = Card(
+        task=found.task.name,
+        task_version=found.task.version,
+        net=net.name,
+        mean=tuple(float(v) for v in net.mean.flatten()),
+        std=tuple(float(v) for v in net.std.flatten()),
+        top1=top1,
+        data_digest=found.digest,
+        digest=key,
+        machine=machine(),
+        **({"recipe": None, "seed": None} | facts),
+    )
+    with files.saying(f"teacher {path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.detach().contiguous() for k, v in net.state_dict().items()}, new)
-        key = file_digest(new)
-        path = path.with_name(path.name.replace("{digest}", key[:12]))
-        card = Card(
-            task=found.task.name,
-            task_version=found.task.version,
-            net=net.name,
-            mean=tuple(float(v) for v in net.mean.flatten()),
-            std=tuple(float(v) for v in net.std.flatten()),
-            top1=top1,
-            data_digest=found.digest,
-            digest=key,
-            machine=machine(),
-            **({"recipe": None, "seed": None} | facts),
-        )
         # An old card goes first: killed between the two, a file without a card is made again, while a file
         # with another's card would be refused for ever.
         path.with_suffix(".json").unlink(missing_ok=True)
-        new.replace(path)
-        new.write_text(card.model_dump_json(indent=1) + "\n")
-        new.replace(path.with_suffix(".json"))
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DfkdError(f"teacher {path} cannot be written: {reason}") from None
-    finally:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
+        with files.whole(path) as new:
+            new.write_bytes(raw)
+        with files.whole(path.with_suffix(".json")) as new:
+            new.write_text(card.model_dump_json(indent=1) + "\n")
     return card
 
 

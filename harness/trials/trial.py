@@ -8,13 +8,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import save
 
 from harness import files, registry
 from harness.compute import own_globals, pick_device
@@ -25,7 +23,7 @@ from harness.store.directory import TrialDir
 from harness.tasks import images
 from harness.tasks.images import TaskData
 from harness.trials import diagnose
-from harness.trials.build import Job, build
+from harness.trials.build import build
 from harness.trials.checkpoint import final_of, pools_of, restore_final
 from harness.trials.examine import Examiner, Validator, draw_samples, evidence
 from harness.trials.loop import PACE, Loop, OnPoint, Pace
@@ -138,7 +136,10 @@ def finish(
         loop.seen = loop.examiner(job.problem.student)
     final = run.path / "final"
     final.mkdir(exist_ok=True)
-    export_student(method.S.state_dict(), final / "student.safetensors", job)
+    weights = {k: v.detach().cpu().contiguous() for k, v in method.S.state_dict().items()}
+    t = job.trial
+    about = {"net": t.student, "task": t.task, "trial": t.id, "method": t.method}  # to rebuild it
+    files.write(final / "student.safetensors", save(weights, metadata=about))
     kept = final_of(method)
     files.write_torch(final / "parts.pt", kept)
     restore_final(method, kept)  # a pool is cut to an excerpt: `dfkd measure` draws from the same
@@ -155,15 +156,3 @@ def finish(
     numbers, unavailable, warnings = evaluate(seen, chosen(job.trial.metrics))
     shown = diagnose.after(seen, numbers, run.curve(), method.USES_DATA)
     return numbers | cut, unavailable, list(dict.fromkeys([*job.cautions, *warnings, *shown]))
-
-
-def export_student(state: Mapping[str, Tensor], path: Path, job: Job) -> None:
-    """A student's weights and normaliser as safetensors, with what is needed to rebuild it as metadata."""
-    about = {
-        "net": job.trial.student,
-        "task": job.trial.task,
-        "trial": job.trial.id,
-        "method": job.trial.method,
-    }
-    with files.whole(path) as new:
-        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, new, metadata=about)

@@ -18,8 +18,9 @@ from typing import IO, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.errors import DfkdError
-from methods.shared.segments import Segments, writing
+from harness.errors import DfkdError, DiskError
+from harness.files import saying
+from methods.shared.segments import Segments
 
 
 class Field(NamedTuple):
@@ -229,7 +230,7 @@ class Pool:
     def _map(self, name: str, room: int) -> Tensor:
         """The field's file, grown to ``room`` rows, as a tensor."""
         where, size = self.scratch or Path(tempfile.gettempdir()), room * self._bytes[name]
-        with writing(where):
+        with saying(f"cannot write {where}", DiskError):
             if name not in self._files:
                 where.mkdir(parents=True, exist_ok=True)
                 self._files[name] = file = tempfile.TemporaryFile(dir=where)  # noqa: SIM115

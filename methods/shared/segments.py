@@ -6,16 +6,14 @@ one checkpoint longer: until the new one is written, the old one is what a kill 
 
 from __future__ import annotations
 
-import io
-import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from harness import files
 from harness.errors import DfkdError, DiskError
 
 #: largest segment, in bytes; one of less than half is small
@@ -53,7 +51,7 @@ class Segments:
             DiskError: when the directory cannot be written; the last checkpoint can still be loaded.
             DfkdError: when somebody else's segments lie there.
         """
-        with writing(self.where):
+        with files.saying(f"cannot write {self.where}", DiskError):
             self.where.mkdir(parents=True, exist_ok=True)
             if not self._ours and next(self._found(), None):
                 raise DfkdError(f"{self.where} holds other files of a pool: give each an empty directory")
@@ -69,7 +67,7 @@ class Segments:
         for a in range(first, total, self.most):
             span = (a, min(a + self.most, total) - 1)
             if span not in self.spans:
-                self._write(span, block(a, span[1] - a + 1))
+                files.write_torch(self._path(span), dict(block(a, span[1] - a + 1)))
             kept.append(span)
         self._dropped = [s for s in self.spans if s not in kept]
         self.spans = kept
@@ -95,7 +93,7 @@ class Segments:
             cut = max(0, start - a)
             yield a + cut, {k: v[cut:] for k, v in block.items()}
         self.spans, self._dropped, self._ours = spans, [], True
-        with writing(self.where):
+        with files.saying(f"cannot write {self.where}", DiskError):
             for file in {*self._found()} - {self._path(s) for s in spans}:
                 file.unlink(missing_ok=True)
 
@@ -113,25 +111,3 @@ class Segments:
         except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0]
             raise DfkdError(f"{path} cannot be read: {line}") from error
-
-    def _write(self, span: Span, rows: Block) -> None:
-        """Under a temporary name, then renamed."""
-        path = self._path(span)
-        whole = io.BytesIO()  # torch's own writer hides the system's error
-        torch.save(dict(rows), whole)
-        new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with writing(path):
-            try:
-                new.write_bytes(whole.getbuffer())
-                new.replace(path)
-            finally:
-                new.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say a failure to write there as a `DiskError`."""
-    try:
-        yield
-    except OSError as error:
-        raise DiskError(f"cannot write {path}: {error.strerror or error}") from error

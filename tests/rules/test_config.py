@@ -18,7 +18,8 @@ from harness import config
 from harness.config import Budget, Grid, Recipe, Trial, seed_for
 from harness.errors import DfkdError
 from harness.grids import expand
-from harness.settings import FIDELITY, coerce, resolve, setting, settings_of, weight
+from harness.settings import FIDELITY, resolve, setting, weight
+from tests.build import refused
 
 FIELDS: dict[str, Any] = {
     "task": "digits",
@@ -62,21 +63,15 @@ def test_an_id_that_was_asked_for_changes_nothing_else():
         assert asked.model_copy(update={"seed": 3}, deep=deep).id == make(seed=3).id != asked.id
 
 
-def test_the_id_is_the_hash_of_what_is_declared():
-    assert make(protocol=1).id == hashlib.sha256(CANON.encode()).hexdigest()[:12]
-
-
-def test_the_id_stays_what_it_was():
+def test_the_id_is_the_hash_of_what_is_declared_and_stays_what_it_was():
     """Finished trials of others are found by it: changing this number throws their work away."""
-    assert make(protocol=1).id == "9074b7e82063"
+    assert make(protocol=1).id == hashlib.sha256(CANON.encode()).hexdigest()[:12] == "9074b7e82063"
 
 
 @given(st.permutations(sorted(FIELDS)), st.permutations(sorted(FIELDS["settings"])))
 def test_the_id_does_not_depend_on_any_order(fields, names):
-    shuffled = {name: FIELDS[name] for name in fields} | {
-        "settings": {n: FIELDS["settings"][n] for n in names}
-    }
-    assert Trial(**shuffled).id == make().id
+    settings = {n: FIELDS["settings"][n] for n in names}
+    assert Trial(**{name: FIELDS[name] for name in fields} | {"settings": settings}).id == make().id
 
 
 @given(st.text(max_size=20), st.integers(1, 10**6), st.integers(1, 512))
@@ -133,11 +128,6 @@ def test_a_trial_read_back_from_json_keeps_its_id(data):
     trial = make(budget=Budget(amount=amount, unit="flops"))
     again = Trial.model_validate(json.loads(json.dumps(trial.model_dump(mode="json"))))
     assert again == trial and again.id == trial.id
-
-
-def test_a_trial_refuses_a_field_it_does_not_know():
-    with pytest.raises(ValidationError):
-        make(colour="red")
 
 
 # --- budgets ------------------------------------------------------------------------------------
@@ -240,15 +230,11 @@ def test_values_become_the_settings_own_type(name, value, wanted):
     ],
 )
 def test_a_value_that_does_not_fit_names_setting_value_and_what_is_allowed(name, value, words):
-    with pytest.raises(DfkdError) as caught:
-        value_of(name, value)
-    line = str(caught.value)
-    assert f"setting toy.{name} = {value!r}" in line and words in line and "\n" not in line
+    refused(lambda: value_of(name, value), f"setting toy.{name} = {value!r}", words)
 
 
 def test_an_unknown_setting_says_which_was_meant():
-    with pytest.raises(DfkdError, match="unknown setting of toy 'bacth'; did you mean 'batch'"):
-        resolve("toy", HP, {}, {"bacth": 1})
+    refused(lambda: value_of("bacth", 1), "unknown setting of toy 'bacth'; did you mean 'batch'")
 
 
 def test_a_preset_lies_between_defaults_and_what_is_given():
@@ -262,10 +248,6 @@ def test_a_preset_lies_between_defaults_and_what_is_given():
 @given(st.sampled_from(sorted({"lr", "beta"})), st.floats(0, 1e12))
 def test_floats_survive_the_command_line(name, value):
     assert value_of(name, repr(value)) == value == value_of(name, value)
-
-
-def test_a_weights_off_value_is_legal():
-    assert coerce("toy", "beta", 0, *settings_of(HP)["beta"]) == 0.0
 
 
 # --- seeds and grids ----------------------------------------------------------------------------
@@ -301,10 +283,8 @@ def test_a_grid_is_the_product_of_its_axes():
     assert len(trials) == 2 * 2 * 2 * 2 * 3
     assert len({t.id for t in trials}) == len(trials)
     assert config.labels(trials) == ["kd", "kd hot"]
-    assert {(t.label, t.settings["tau"], t.budget.amount) for t in trials} == {
-        ("kd", 4.0, 10),
-        ("kd hot", 8.0, 20),
-    }
+    told = {(t.label, t.settings["tau"], t.budget.amount) for t in trials}
+    assert told == {("kd", 4.0, 10), ("kd hot", 8.0, 20)}
 
 
 def test_a_variants_own_settings_win_over_its_methods_and_those_over_the_star():
@@ -316,9 +296,8 @@ def test_a_variants_own_settings_win_over_its_methods_and_those_over_the_star():
 
 
 def test_a_contrast_changes_no_trial():
-    assert [t.id for t in expand.trials_of(grid(contrasts={"kd hot": "kd"}))] == [
-        t.id for t in expand.trials_of(grid())
-    ]
+    plain, contrasted = grid(), grid(contrasts={"kd hot": "kd"})
+    assert expand.trials_of(contrasted) == expand.trials_of(plain)
 
 
 @pytest.mark.parametrize(
@@ -327,10 +306,7 @@ def test_a_contrast_changes_no_trial():
         ({"tasks": ("digts",)}, "unknown task 'digts'; did you mean 'digits'"),
         ({"pairs": (("wrn16_2", "wrn16"),)}, "unknown net 'wrn16'; did you mean 'wrn16_"),
         ({"variants": {"x": ("kdd", {})}, "budgets": {}}, "unknown method 'kdd'"),
-        (
-            {"variants": {"kd": ("kd", {"tao": 1})}, "budgets": {}},
-            "unknown setting of kd 'tao'; did you mean 'tau'",
-        ),
+        ({"settings": {"kd": {"tao": 1}}}, "unknown setting of kd 'tao'; did you mean 'tau'"),
         ({"budgets": {"kd cold": Budget(amount=1)}}, "unknown row in budgets 'kd cold'"),
         ({"contrasts": {"kd cold": "kd"}}, "unknown row in contrasts 'kd cold'"),
         ({"contrasts": {"kd hot": "kdd"}}, "unknown row in contrasts 'kdd'; did you mean 'kd'"),
@@ -340,8 +316,7 @@ def test_a_contrast_changes_no_trial():
     ],
 )
 def test_a_grid_names_what_it_does_not_know(change, words):
-    with pytest.raises(DfkdError, match=words):
-        expand.trials_of(grid(**change))
+    refused(lambda: expand.trials_of(grid(**change)), words)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import chi2_contingency
 
 from harness import registry
-from harness.cli import main
-from harness.config import Budget, Recipe, Trial
+from harness.config import Budget, Recipe
 from harness.errors import Diverged
 from harness.metrics import coverage, variety
 from harness.metrics.base import Evidence, evaluate
 from harness.nets.catalog import spec
-from harness.settings import resolve
 from harness.store.directory import TrialDir
 from harness.store.mlflow_record import record_of
 from harness.store.warnings import SIGNATURES, listed, name_of, names_of, renewed
@@ -35,8 +32,7 @@ MISMATCH = "feature-width mismatch"
 
 
 def hp(method: str, **settings: Any) -> Any:
-    cls = registry.methods.get(method)
-    return cls.HP(**resolve(method, cls.HP, cls.PRESETS, settings))
+    return registry.methods.get(method).HP(**build.trial_of(method, settings).settings)
 
 
 def curve(top1: list[float], **terms: list[float]) -> list[dict[str, float]]:
@@ -156,9 +152,8 @@ class TestBlur:
     @pytest.mark.parametrize(("sigma", "blurred"), [(0.0, False), (0.5, False), (1.0, True), (1.5, True)])
     def test_images_less_sharp_than_the_test_images(self, sigma, blurred):
         split = load("digits").test
-        images = (
-            gaussian_filter(split.images[:800].astype(float), (0, 0, sigma, sigma)).round().astype(np.uint8)
-        )
+        soft = gaussian_filter(split.images[:800].astype(float), (0, 0, sigma, sigma))
+        images = soft.round().astype(np.uint8)
         y = np.asarray(split.labels[:800])
         ratio = variety.hf_ratio(evidence(samples=samples(y, y, images)))
         found = diagnose.blur(ratio)
@@ -195,11 +190,8 @@ class TestWidths:
             f"{MISMATCH}: the feature of wrn16_1 has 64 numbers, that of wrn16_2 128: "
             "Adapter 64 -> 64 -> 128, trained by SCL, maps one to the other"
         ]
-        assert (adapter.lin1.in_features, adapter.lin1.out_features, adapter.lin2.out_features) == (
-            64,
-            64,
-            128,
-        )
+        sizes = adapter.lin1.in_features, adapter.lin1.out_features, adapter.lin2.out_features
+        assert sizes == (64, 64, 128)
         frozen = diagnose.before(cls, hp("cpsc", adapter="frozen"), TOY, *pair)
         assert "never trained" in frozen[0]
 
@@ -266,9 +258,7 @@ class TestNames:
     def test_a_second_look_takes_back_what_it_would_have_found_again(self):
         old = ["leak: 5", "mode collapse: no image of class 1", "said by a plug-in", "blur: old"]
         new = ["mode collapse: no image of class 1", "blur: new"]
-        assert renewed(old, new) == [
-            "mode collapse: no image of class 1", "said by a plug-in", "blur: new"
-        ]  # fmt: skip
+        assert renewed(old, new) == [new[0], "said by a plug-in", new[1]]
 
     def test_equal_warnings_are_listed_once_with_their_trials(self):
         trials = [noop_trial.make(seed) for seed in range(3)]
@@ -294,6 +284,7 @@ class TestNames:
 
 
 RECIPE = Recipe(name="tiny", epochs=1, lr=0.05, batch=64)
+SMALL = {"batch": 8, "nz": 4, "g_steps": 1, "s_steps": 1, "beta": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -308,18 +299,8 @@ def home(tmp_path_factory) -> Path:
 class TestWhereTheyAppear:
     @pytest.fixture
     def run(self, home, tmp_path) -> TrialDir:
-        cls = registry.methods.get("cpsc")
-        settings = resolve(
-            "cpsc", cls.HP, cls.PRESETS, {"batch": 8, "nz": 4, "g_steps": 1, "s_steps": 1, "beta": 1e-3}
-        )
-        return TrialDir(
-            tmp_path,
-            Trial(
-                task="digits", task_version=1, teacher="lenet5_bn", student="lenet5_half_bn", method="cpsc",
-                method_version=1, settings=settings, recipe=RECIPE, teacher_seed=0, budget=Budget(amount=3),
-                seed=0, points=3,
-            ),
-        )  # fmt: skip
+        own = {"teacher": "lenet5_bn", "student": "lenet5_half_bn", "recipe": RECIPE}
+        return TrialDir(tmp_path, build.trial_of("cpsc", SMALL, **own, budget=Budget(amount=3), points=3))
 
     def go(self, run: TrialDir, home: Path) -> dict[str, Any]:
         from harness.trials import trial
@@ -343,7 +324,7 @@ class TestWhereTheyAppear:
         assert list(run.look().warnings) == seen[0]
 
     def test_in_the_result_status_show_and_mlflow_and_once_after_a_second_measure(
-        self, run, home, capsys, monkeypatch
+        self, run, home, dfkd, tmp_path, monkeypatch
     ):
         from harness.trials import measure
 
@@ -354,32 +335,22 @@ class TestWhereTheyAppear:
         again = json.loads((run.path / "result.json").read_text())["warnings"]
         assert sorted(again) == sorted(result["warnings"])
         assert MISMATCH in json.loads(record_of(run).tags["warnings"])[0] + "".join(again)
-        grid = run.path.parent.parent / "tiny.py"
+        grid = tmp_path / "tiny.py"
         grid.write_text(
             "from harness.config import Budget, Grid\n"
             "GRID = Grid(tasks=('digits',), pairs=(('lenet5_bn', 'lenet5_half_bn'),), seeds=(0, 1),\n"
-            "    budget=Budget(amount=3), points=3, variants={'cpsc': ('cpsc', {'batch': 8, 'nz': 4, \n"
-            "    'g_steps': 1, 's_steps': 1, 'beta': 1e-3})})\n"
+            f"    budget=Budget(amount=3), points=3, variants={{'cpsc': ('cpsc', {SMALL})}})\n"
         )
         monkeypatch.setitem(catalog.RECIPES, "small", RECIPE)
-        monkeypatch.setenv("DFKD_CACHE", str(run.path.parent.parent / "cache"))
-        table = self.call(capsys, monkeypatch, "status", grid, "--out", run.path.parent.parent)
+        monkeypatch.setenv("DFKD_CACHE", str(tmp_path / "cache"))
+        table = dfkd("status", grid, "--out", tmp_path).out
         assert f"{MISMATCH}, blur" in table.replace("  ", "")
         assert f"\n{len(again)} warnings:\n" in table
         assert f"  {MISMATCH}: the feature of lenet5_half_bn has 42" in table
         assert "    cpsc on digits lenet5_bn->lenet5_half_bn seed 0" in table
-        told = json.loads(
-            self.call(capsys, monkeypatch, "status", grid, "--out", run.path.parent.parent, "--json")
-        )
+        told = dfkd("status", grid, "--out", tmp_path, "--json").json
         assert [len(row["warnings"]) for row in told] == [len(again), 0]
-        shown = self.call(capsys, monkeypatch, "show", run.id, "--out", run.path.parent.parent)
-        assert f"warning: {MISMATCH}" in shown
-
-    def call(self, capsys, monkeypatch, *words: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["dfkd", *map(str, words)])
-        with pytest.raises(SystemExit):
-            main.main()
-        return capsys.readouterr().out
+        assert f"warning: {MISMATCH}" in dfkd("show", run.id, "--out", tmp_path).out
 
     def test_of_a_trial_that_still_runs_by_its_curve_so_far(self, tmp_path):
         run = TrialDir(tmp_path, noop_trial.make())

@@ -6,10 +6,12 @@ Key names of the imported files are built here from the published definitions of
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import pickle
-import threading
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,29 +20,21 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from harness.config import Budget, Recipe, Task, Trial, seed_for
-from harness.errors import DfkdError
+from harness.config import Recipe, Task, seed_for
 from harness.nets.catalog import build
 from harness.store import cards
 from harness.tasks import images
 from harness.tasks.images import Split
 from harness.trials import import_teacher, teachers
+from tests import build as make
+from tests.build import refused
 
 TINY = Recipe(name="tiny", epochs=3, lr=0.1, batch=64)
 NET = "wrn16_1"
 
 
-def trial(net=NET, recipe=TINY, digest=None, task="digits", version=1):
-    return Trial(
-        task=task, task_version=version, teacher=net, student=NET, method="m", method_version=1, settings={},
-        recipe=recipe, teacher_seed=0, teacher_digest=digest, budget=Budget(amount=1), seed=0,
-    )  # fmt: skip
-
-
-def one_line(error) -> str:
-    text = str(error.value)
-    assert "\n" not in text and "Traceback" not in text
-    return text
+def trial(digest=None):
+    return make.trial(teacher=NET, student=NET, recipe=TINY, teacher_digest=digest)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +52,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def home(made, tmp_path):
     """A copy of that folder, to be spoilt."""
-    source, _ = made
-    for file in source.glob("digits/wrn*"):
-        (tmp_path / "digits").mkdir(exist_ok=True)
-        (tmp_path / "digits" / file.name).write_bytes(file.read_bytes())
-    return tmp_path
+    return shutil.copytree(made[0], tmp_path, dirs_exist_ok=True)
 
 
 def edit_card(path: Path, **changes) -> None:
@@ -83,6 +73,8 @@ def test_training_learns_and_the_card_says_what_was_measured(made, digits):
     assert (card.task, card.net, card.seed, card.source) == ("digits", NET, 0, "trained")
     assert card.recipe == TINY and card.data_digest == digits.digest
     assert sorted(p.suffix for p in (home / "digits").iterdir()) == [".json", ".lock", ".safetensors"]
+    path = cards.path_of(home, trial())
+    assert path.stat().st_mode == path.with_suffix(".json").stat().st_mode  # for other users
 
 
 def test_same_seed_same_bits_whatever_was_drawn_before(made, tmp_path):
@@ -100,15 +92,8 @@ def test_training_is_sgd_with_momentum_and_a_cosine_to_zero(tmp_path, digits):
     """Against the update written out: v = 0.9 v + (g + wd w), w -= lr v, lr = lr0 (1 + cos(pi t / T)) / 2."""
     recipe = Recipe(name="r", epochs=2, lr=0.05, batch=128, weight_decay=1e-2)
     told: list[tuple[int, int]] = []
-    teachers.train(
-        tmp_path,
-        "digits",
-        "lenet5_half",
-        recipe,
-        3,
-        threads=1,
-        on_epoch=lambda e, n, loss: told.append((e, n)),
-    )
+    train = {"threads": 1, "on_epoch": lambda e, n, loss: told.append((e, n))}
+    teachers.train(tmp_path, "digits", "lenet5_half", recipe, 3, **train)
     assert told == [(1, 2), (2, 2)]
     got = load_file(cards.path_for(tmp_path, "digits", "lenet5_half", recipe, 3))
 
@@ -134,21 +119,12 @@ def test_training_is_sgd_with_momentum_and_a_cosine_to_zero(tmp_path, digits):
 
 
 def test_two_at_once_train_once(tmp_path):
-    recipe, epochs, cards = TINY.model_copy(update={"epochs": 2}), [], []
-
-    def work():
-        cards.append(
-            teachers.train(
-                tmp_path, "digits", "lenet5_half", recipe, 0, threads=1, on_epoch=lambda *e: epochs.append(e)
-            )
-        )
-
-    both = [threading.Thread(target=work) for _ in range(2)]
-    for t in both:
-        t.start()
-    for t in both:
-        t.join()
-    assert len(epochs) == 2 and cards[0] == cards[1] and len(cards) == 2
+    recipe, epochs = TINY.model_copy(update={"epochs": 2}), []
+    train = {"threads": 1, "on_epoch": lambda *e: epochs.append(e)}
+    with ThreadPoolExecutor(2) as pool:
+        work = functools.partial(teachers.train, tmp_path, "digits", "lenet5_half", recipe, 0, **train)
+        one, two = (done.result() for done in [pool.submit(work), pool.submit(work)])
+    assert len(epochs) == 2 and one == two
 
 
 @pytest.mark.parametrize("lost", [".json", ".safetensors"])
@@ -179,31 +155,25 @@ def test_a_teacher_of_another_version_of_the_splits_is_not_used(home, digits):
     """It may have been trained on what are test images now."""
     edit_card(cards.path_of(home, trial()), task_version=0)
     assert cards.find(home, trial()) is None
-    with pytest.raises(DfkdError) as error:
-        teachers.load(home, trial(), digits.task)
-    assert "belongs to version 0 of digits, not 1" in one_line(error)
+    refused(lambda: teachers.load(home, trial(), digits.task), "belongs to version 0 of digits, not 1")
 
 
 def test_divergence_is_an_error_and_leaves_no_teacher(tmp_path):
     wild = Recipe(name="wild", epochs=1, lr=1e12, batch=64)
-    with pytest.raises(DfkdError) as error:
-        teachers.train(tmp_path, "digits", "lenet5_half", wild, 0, threads=1)
-    assert "lenet5_half on digits diverged" in one_line(error) and "1e+12" in str(error.value)
+    train = functools.partial(teachers.train, tmp_path, "digits", "lenet5_half", wild, 0, threads=1)
+    refused(train, "lenet5_half on digits diverged", "1e+12")
     assert [p.suffix for p in tmp_path.glob("*/*")] == [".lock"]
 
 
-@pytest.mark.parametrize(("task", "net", "says"), [("digit", NET, "'digits'"), ("digits", "wrn", "wrn16_1")])
+@pytest.mark.parametrize(("task", "net", "says"), [("digit", NET, "'digits'"), ("digits", "wrn", NET)])
 def test_an_unknown_name_leaves_no_trace(tmp_path, task, net, says):
-    with pytest.raises(DfkdError) as error:
-        teachers.train(tmp_path, task, net, TINY, 0)
-    assert says in one_line(error) and not list(tmp_path.iterdir())
+    refused(lambda: teachers.train(tmp_path, task, net, TINY, 0), says)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DfkdError) as error:
-        teachers.train(tmp_path / "file", "digits", NET, TINY, 0)
-    assert str(tmp_path / "file") in one_line(error)
+    refused(lambda: teachers.train(tmp_path / "file", "digits", NET, TINY, 0), str(tmp_path / "file"))
 
 
 @pytest.mark.slow
@@ -223,10 +193,8 @@ def test_accuracy_by_hand():
             return torch.stack([~bright, bright], 1).float()
 
     shades = np.array([0, 255, 255, 0, 100], dtype=np.uint8)
-    split = Split(
-        np.broadcast_to(shades[:, None, None, None], (5, 1, 2, 2)).copy(), np.array([0, 1, 0, 1, 0])
-    )
-    net = Looks().train()
+    images = np.broadcast_to(shades[:, None, None, None], (5, 1, 2, 2)).copy()
+    split, net = Split(images, np.array([0, 1, 0, 1, 0])), Looks().train()
     assert teachers.accuracy(net, split, "cpu", batch=2) == 60.0
     assert net.training
 
@@ -264,9 +232,7 @@ def _flip(path):
 def test_a_damaged_teacher_is_refused_in_a_line(home, digits, spoil, says):
     path = cards.path_of(home, trial())
     spoil(path)
-    with pytest.raises(DfkdError) as error:
-        teachers.load(home, trial(), digits.task)
-    assert says in one_line(error) and path.stem in str(error.value)
+    refused(lambda: teachers.load(home, trial(), digits.task), says, path.stem)
 
 
 class Payload:
@@ -283,16 +249,13 @@ def test_a_pickle_under_a_teachers_name_is_never_opened(home, tmp_path, digits):
     path, mark = cards.path_of(home, trial()), tmp_path / "ran"
     torch.save({"fc.weight": Payload(mark)}, path)
     edit_card(path, digest=cards.file_digest(path))  # whoever can write the file can write the card
-    with pytest.raises(DfkdError) as error:
-        teachers.load(home, trial(), digits.task)
-    assert "not a safetensors file" in one_line(error) and not mark.exists()
+    refused(lambda: teachers.load(home, trial(), digits.task), "not a safetensors file")
+    assert not mark.exists()
 
 
 def test_a_teacher_for_other_classes_does_not_fit(home):
     other = Task("digits", 1, 1, 8, tuple("abc"), (0.3,), (0.4,))
-    with pytest.raises(DfkdError) as error:
-        teachers.load(home, trial(), other)
-    assert "does not fit wrn16_1 on digits" in one_line(error)
+    refused(lambda: teachers.load(home, trial(), other), "does not fit wrn16_1 on digits")
 
 
 def test_listing_goes_on_past_damage_and_says_so(home, made):
@@ -305,8 +268,7 @@ def test_listing_goes_on_past_damage_and_says_so(home, made):
     lines = cards.damaged(home)
     assert len(lines) == 2 and "a-bad.json is damaged" in lines[0] and "b-bare.safetensors has no" in lines[1]
     assert cards.by_digest(home, made[1].digest[:8]) == (path, made[1])
-    with pytest.raises(DfkdError, match="0 teachers"):
-        cards.by_digest(home, "zz")
+    refused(lambda: cards.by_digest(home, "zz"), "0 teachers")
     assert cards.cards(home / "nowhere") == []
 
 
@@ -343,9 +305,8 @@ def test_an_accuracy_half_a_point_off_its_card_is_refused(home, made, digits, of
     if abs(off) < 0.5:
         assert teachers.verify(home, card, digits) == made[1].top1
     else:
-        with pytest.raises(DfkdError) as error:
-            teachers.verify(home, card, digits)
-        assert f"{made[1].top1:.2f} %" in one_line(error) and f"{card.top1:.2f} %" in str(error.value)
+        says = f"{made[1].top1:.2f} %", f"{card.top1:.2f} %"
+        refused(lambda: teachers.verify(home, card, digits), *says)
         assert not (home / "verified.json").exists()
 
 
@@ -353,12 +314,10 @@ def test_verified_or_not_the_digest_and_the_data_are_looked_at(home, made, digit
     path, card = cards.path_of(home, trial()), made[1]
     teachers.verify(home, card, digits)
     edit_card(path, data_digest="0" * 64)
-    with pytest.raises(DfkdError) as error:
-        teachers.verify(home, cards.find(home, trial()), digits)
-    assert f"was made with data {'0' * 12}, digits is now {digits.digest[:12]}" in one_line(error)
+    says = f"was made with data {'0' * 12}, digits is now {digits.digest[:12]}"
+    refused(lambda: teachers.verify(home, cards.find(home, trial()), digits), says)
     _flip(path)
-    with pytest.raises(DfkdError, match="changed or damaged"):
-        teachers.verify(home, card, digits)
+    refused(lambda: teachers.verify(home, card, digits), "changed or damaged")
 
 
 # --- importing: the published layouts -----------------------------------------------------------
@@ -536,31 +495,27 @@ def in_module(state):
     return {f"module.{k}": v for k, v in state.items()}
 
 
-def without_counts(state):
-    return {k: v for k, v in state.items() if not k.endswith("tracked")}
+def take(home, state, **more):
+    """Import a state dict that somebody saved."""
+    file = home.with_name("theirs.pt")
+    torch.save(state, file)
+    return import_teacher.import_file(home, file, "digits", NET, **more)
 
 
 @pytest.mark.parametrize(
     "wrap",
     [
         lambda s: s,
-        lambda s: {
-            "epoch": 200,
-            "arch": NET,
-            "state_dict": s,
-            "best_acc1": 94.87,
-            "optimizer": {"state": {}},
-        },
+        lambda s: {"epoch": 200, "arch": NET, "state_dict": s, "best": 94.87, "optimizer": {"state": {}}},
         lambda s: {"state_dict": in_module(s)},
         lambda s: {"model": s},
         lambda s: {"net": in_module(s), "acc": 94.8},
-        lambda s: without_counts(s),
+        lambda s: {k: v for k, v in s.items() if not k.endswith("tracked")},
         lambda s: {k.replace("fc.", "linear."): v for k, v in s.items()},
     ],
 )
 def test_an_import_is_the_same_teacher(tmp_path, made, foreign, digits, wrap):
-    torch.save(wrap(foreign), tmp_path / "theirs.pt")
-    card = import_teacher.import_file(tmp_path / "home", tmp_path / "theirs.pt", "digits", NET)
+    card = take(tmp_path / "home", wrap(foreign))
     assert card.top1 == made[1].top1
     assert (card.source, card.origin, card.recipe, card.seed) == ("imported", "theirs.pt", None, None)
     wanted = trial(digest=card.digest)
@@ -569,15 +524,8 @@ def test_an_import_is_the_same_teacher(tmp_path, made, foreign, digits, wrap):
     ours, _ = teachers.load(made[0], trial(), digits.task)
     x = torch.rand(4, 1, 8, 8)
     assert torch.equal(theirs(x), ours(x))
-
-
-def test_an_import_is_found_by_its_own_digest_alone(tmp_path, foreign, digits):
-    torch.save(foreign, tmp_path / "theirs.pt")
-    card = import_teacher.import_file(tmp_path, tmp_path / "theirs.pt", "digits", NET)
     other = card.digest[:12] + "0" * 52  # same file name, another teacher
-    with pytest.raises(DfkdError) as error:
-        teachers.load(tmp_path, trial(digest=other), digits.task)
-    assert other in one_line(error)
+    refused(lambda: teachers.load(tmp_path / "home", trial(digest=other), digits.task), other)
 
 
 def test_half_precision_becomes_single(tmp_path, foreign):
@@ -592,17 +540,14 @@ def test_half_precision_becomes_single(tmp_path, foreign):
 def test_other_constants_are_given_and_kept(tmp_path, made, foreign):
     """With twice our std the first weights would be twice as large: the same function of the image."""
     twice = foreign | {"conv1.weight": 2 * foreign["conv1.weight"]}
-    torch.save(twice, tmp_path / "twice.pt")
-    card = import_teacher.import_file(
-        tmp_path / "a", tmp_path / "twice.pt", "digits", NET, normalise="0.3035/0.7486"
-    )
+    card = take(tmp_path / "a", twice, normalise="0.3035/0.7486")
     assert card.top1 == made[1].top1
     assert card.mean == pytest.approx((0.3035,)) and card.std == pytest.approx((0.7486,))
     # a file of ours holds its own constants
     ours = cards.path_of(tmp_path / "a", trial(digest=card.digest))
     again = import_teacher.import_file(tmp_path / "b", ours, "digits", NET)
     assert (again.mean, again.std, again.top1) == (card.mean, card.std, card.top1)
-    wrong = import_teacher.import_file(tmp_path / "c", tmp_path / "twice.pt", "digits", NET)
+    wrong = take(tmp_path / "c", twice)
     assert wrong.digest != card.digest and wrong.std == pytest.approx((0.3743,))
 
 
@@ -622,22 +567,20 @@ def test_normaliser_by_name_or_numbers(text, channels, means, stds):
     "text", ["cifar1", "0.5", "0.5/0.5/0.5", "a/b", "cifar10", "0.5/0", "0.5/-1", "nan/1", "0/inf"]
 )
 def test_a_normaliser_that_cannot_be(text):
-    with pytest.raises(DfkdError) as error:
-        import_teacher.normaliser(text, 1)
-    assert repr(text) in one_line(error)
+    refused(lambda: import_teacher.normaliser(text, 1), repr(text))
 
 
 def test_keys_that_do_not_fit_are_named(tmp_path, foreign):
     lacking = {k: v for k, v in foreign.items() if not k.startswith("block3.layer.1.")}
     lacking |= {"fc.weight": torch.zeros(100, 64), "fc.bias": torch.zeros(100), "stem.weight": torch.zeros(1)}
-    torch.save(lacking, tmp_path / "f.pth")
-    with pytest.raises(DfkdError) as error:
-        import_teacher.import_file(tmp_path / "home", tmp_path / "f.pth", "digits", NET)
-    text = one_line(error)
-    # bn1 and bn2 with four tensors each (their counters may be absent), conv1, conv2
-    assert "10 keys missing (block3.layer.1.bn1.bias, " in text and "and 7 more" in text
-    assert "1 keys unexpected (stem.weight)" in text
-    assert "2 keys of another shape (fc.bias (100,) for (10,), fc.weight (100, 64) for (10, 64))" in text
+    refused(
+        lambda: take(tmp_path / "home", lacking),
+        # bn1 and bn2 with four tensors each (their counters may be absent), conv1, conv2
+        "10 keys missing (block3.layer.1.bn1.bias, ",
+        "and 7 more",
+        "1 keys unexpected (stem.weight)",
+        "2 keys of another shape (fc.bias (100,) for (10,), fc.weight (100, 64) for (10, 64))",
+    )
     assert not (tmp_path / "home").exists()
 
 
@@ -666,21 +609,14 @@ def _cut(file):
 def test_a_file_that_is_no_state_dict(tmp_path, write, says, suffix):
     file = tmp_path / f"theirs{suffix}"
     write(file)
-    with pytest.raises(DfkdError) as error:
-        import_teacher.import_file(tmp_path / "home", file, "digits", NET)
-    text = one_line(error)
-    assert str(file) in text and not (tmp_path / "ran").exists()
-    if suffix == ".pth":
-        assert says in text
+    says = (str(file), *([says] if suffix == ".pth" else []))
+    refused(lambda: import_teacher.import_file(tmp_path / "home", file, "digits", NET), *says)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_weights_that_know_nothing_or_are_not_numbers_are_refused(tmp_path, foreign):
-    torch.save(draw(wrn_layout(16, 1, 10, C=1)), tmp_path / "random.pt")
-    with pytest.raises(DfkdError) as error:
-        import_teacher.import_file(tmp_path / "home", tmp_path / "random.pt", "digits", NET)
-    assert "no more than chance" in one_line(error)
-    torch.save(foreign | {"fc.bias": torch.full((10,), math.nan)}, tmp_path / "nan.pt")
-    with pytest.raises(DfkdError) as error:
-        import_teacher.import_file(tmp_path / "home", tmp_path / "nan.pt", "digits", NET)
-    assert "not finite" in one_line(error) and "fc.bias" in str(error.value)
+    random = draw(wrn_layout(16, 1, 10, C=1))
+    refused(lambda: take(tmp_path / "home", random), "no more than chance")
+    spoilt = foreign | {"fc.bias": torch.full((10,), math.nan)}
+    refused(lambda: take(tmp_path / "home", spoilt), "not finite", "fc.bias")
     assert not (tmp_path / "home").exists()

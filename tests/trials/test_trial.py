@@ -2,6 +2,8 @@
 
 import json
 import random
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,15 @@ from safetensors.torch import load_file
 from harness import errors, files, registry
 from harness.config import Budget, Recipe, Trial
 from harness.errors import DiskError, Diverged
-from harness.settings import resolve
+from harness.metrics import base
 from harness.store.directory import TrialDir
-from harness.trials import build, loop, measure, teachers, trial
+from harness.trials import build, examine, loop, measure, teachers, trial
 from methods import dfad
 from methods.shared.pool import Field, Pool
+from tests.build import trial_of
 
-RECIPE = Recipe(name="tiny", epochs=2, lr=0.05, batch=64)
-#: pools of 40 rows wrap round within 12 rounds of 16
+RECIPE = Recipe(name="tiny", epochs=1, lr=0.05, batch=64)
+#: pools of 40 rows wrap round within eight rounds of 16
 SMALL = {
     "batch": 16, "nz": 16, "g_steps": 1, "s_steps": 1, "synthesis_batch": 16, "warmup_rounds": 1, "pool": 40,
     "bank": 40, "bank_draw": 8,
@@ -34,24 +37,19 @@ def home(tmp_path_factory) -> Path:
     return home
 
 
-def make(method: str, amount: float = 12, unit: str = "rounds", points: int = 4, **settings) -> Trial:
-    cls = registry.methods.get(method)
-    known = cls.HP.__dataclass_fields__
+@pytest.fixture(scope="module", autouse=True)
+def few_images() -> Iterator[None]:
+    """As many of the method's images as prove the point: 2,000 would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (base, examine, trial):
+            patch.setattr(module, "STORED", 200)
+        yield
+
+
+def make(method: str, amount: float = 8, unit: str = "rounds", points: int = 4, **settings) -> Trial:
+    known = registry.methods.get(method).HP.__dataclass_fields__
     given = {k: v for k, v in SMALL.items() if k in known} | settings
-    return Trial(
-        task="digits",
-        task_version=1,
-        teacher="wrn16_2",
-        student="wrn16_1",
-        method=method,
-        method_version=cls.VERSION,
-        settings=resolve(method, cls.HP, cls.PRESETS, given),
-        recipe=RECIPE,
-        teacher_seed=0,
-        budget=Budget(amount=amount, unit=unit),
-        seed=0,
-        points=points,
-    )
+    return trial_of(method, given, recipe=RECIPE, budget=Budget(amount=amount, unit=unit), points=points)
 
 
 #: a checkpoint after every round
@@ -62,6 +60,22 @@ def go(t: Trial, out: Path, home: Path, **more) -> dict:
     run = TrialDir(out, t)
     with run.lock():
         return trial.run_trial(t, run, teachers_dir=home, **more)
+
+
+class Killed(BaseException):
+    """As a SIGKILL: nothing below may catch it."""
+
+
+def go_until(point: int, t: Trial, out: Path, home: Path) -> TrialDir:
+    """Killed at a point, whose round is in no checkpoint yet."""
+
+    def kill(row):
+        if row["point"] == point:
+            raise Killed
+
+    with pytest.raises(Killed):
+        go(t, out, home, pace=OFTEN, on_point=kill)
+    return TrialDir(out, t)
 
 
 def same_but_times(a: Path, b: Path) -> None:
@@ -78,11 +92,10 @@ def same_but_times(a: Path, b: Path) -> None:
     assert one.keys() == two.keys()
     assert all(torch.equal(v, two[k]) for k, v in one.items())
     assert (np.load(a / "confusion.npy") == np.load(b / "confusion.npy")).all()
-    one, two = np.load(a / "predictions.npz"), np.load(b / "predictions.npz")
-    assert (one["s"] == two["s"]).all() and (one["y"] == two["y"]).all()
-    if (a / "samples.npz").exists():
-        one, two = np.load(a / "samples.npz"), np.load(b / "samples.npz")
-        assert all((one[k] == two[k]).all() for k in one.files)
+    for name in ("predictions.npz", "samples.npz"):
+        if (a / name).exists():
+            one, two = np.load(a / name), np.load(b / name)
+            assert all((one[k] == two[k]).all() for k in one.files)
 
 
 @pytest.mark.parametrize(
@@ -111,28 +124,14 @@ def test_every_method_spends_every_unit(tmp_path, home, method, unit, amount):
     assert not (run.path / "checkpoint").exists()
 
 
-class Killed(BaseException):
-    """As a SIGKILL: nothing below may catch it."""
-
-
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "scratch"])
-def test_killed_and_continued_has_the_same_bits(tmp_path, home, monkeypatch, method):
-    at = random.Random(method).randint(1, 3)
-    t = make(method)
+def test_killed_and_continued_has_the_same_bits(tmp_path, home, method):
+    t, at = make(method), random.Random(method).randint(1, 3)
     go(t, tmp_path / "whole", home, pace=OFTEN)
-    seen = []
-
-    def kill(row):
-        seen.append(row)
-        if len(seen) == at:
-            raise Killed
-
-    with pytest.raises(Killed):
-        go(t, tmp_path / "killed", home, pace=OFTEN, on_point=kill)
-    killed = TrialDir(tmp_path / "killed", t)
+    killed = go_until(at, t, tmp_path / "killed", home)
     assert killed.status() == "partial"
     state = torch.load(killed.path / "checkpoint/state.pt", weights_only=True)
-    assert 0 < state["progress"]["rounds"] < 12
+    assert state["progress"]["rounds"] == 2 * at - 1
     go(t, tmp_path / "killed", home, pace=OFTEN)
     same_but_times(TrialDir(tmp_path / "whole", t).path, killed.path)
 
@@ -156,30 +155,31 @@ class Hoarder(dfad.DFAD):
         return self.pool.sample(n, rng)["x"], None
 
 
+@pytest.fixture(scope="module")
+def hoarded(tmp_path_factory, home) -> TrialDir:
+    """A finished trial of the `Hoarder`; read only."""
+    run = TrialDir(tmp_path_factory.mktemp("whole"), make("dfad"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry.methods, "get", lambda name: Hoarder)
+        go(run.trial, run.path.parents[1], home, pace=OFTEN)
+    return run
+
+
 @pytest.fixture
-def hoarder(monkeypatch):
+def whole(hoarded, monkeypatch) -> TrialDir:
+    """The same, while the `Hoarder` stands in for DFAD."""
     monkeypatch.setattr(registry.methods, "get", lambda name: Hoarder)
-    return make("dfad")
+    return hoarded
 
 
-def test_a_pool_goes_on_after_a_kill_and_is_measured_when_its_files_are_gone(tmp_path, home, hoarder):
-    whole, killed = TrialDir(tmp_path / "whole", hoarder), TrialDir(tmp_path / "killed", hoarder)
-    go(hoarder, tmp_path / "whole", home, pace=OFTEN)
-    seen = []
-
-    def kill(row):
-        seen.append(row)
-        if len(seen) == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        go(hoarder, tmp_path / "killed", home, pace=OFTEN, on_point=kill)
+def test_a_pool_goes_on_after_a_kill_and_is_measured_when_its_files_are_gone(tmp_path, home, whole):
+    killed = go_until(3, whole.trial, tmp_path, home)
     pools = killed.path / "checkpoint" / "pools" / "images"
     assert len(list(pools.iterdir())) >= 3
     state = torch.load(killed.path / "checkpoint/state.pt", weights_only=True)
     assert state["method"]["pools"]["images"].keys() == {"capacity", "total", "segments"}
     (pools / "segment-900-901.pt").write_bytes(b"of a checkpoint that never came")
-    go(hoarder, tmp_path / "killed", home, pace=OFTEN)
+    go(whole.trial, tmp_path, home, pace=OFTEN)
     same_but_times(whole.path, killed.path)
     assert not (killed.path / "checkpoint").exists()
     kept = torch.load(killed.path / "final/parts.pt", weights_only=True)["pools"]["images"]
@@ -190,9 +190,9 @@ def test_a_pool_goes_on_after_a_kill_and_is_measured_when_its_files_are_gone(tmp
     assert {k: again[k] for k in names} == was and not reasons
 
 
-def test_numbers_measured_with_other_kernels_are_told(tmp_path, home, hoarder, monkeypatch):
-    run = TrialDir(tmp_path, hoarder)
-    go(hoarder, tmp_path, home, pace=OFTEN)
+def test_numbers_measured_with_other_kernels_are_told(tmp_path, home, whole, monkeypatch):
+    run = TrialDir(tmp_path, whole.trial)
+    shutil.copytree(whole.path, run.path)
     told = run.result()
     monkeypatch.setattr(measure, "kernels", lambda: "here")
     twice = "there; measured with here"
@@ -202,30 +202,20 @@ def test_numbers_measured_with_other_kernels_are_told(tmp_path, home, hoarder, m
         assert run.result()["provenance"] == told["provenance"] | {"kernels": kept}
 
 
-def test_files_of_a_pool_without_a_checkpoint_are_swept(tmp_path, home, hoarder):
-    """Killed before the first checkpoint, or with one that cannot be read: the next try has its own files."""
-    go(hoarder, tmp_path / "whole", home, pace=OFTEN)
-    for name, state in (("none", None), ("torn", b"PK\x03\x04 not a checkpoint")):
-        run = TrialDir(tmp_path / name, hoarder)
-        pools = run.path / "checkpoint" / "pools" / "images"
-        pools.mkdir(parents=True)
-        (pools / "segment-0-15.pt").write_bytes(b"left by a kill")
-        if state:
-            (run.path / "checkpoint/state.pt").write_bytes(state)
-        go(hoarder, tmp_path / name, home, pace=OFTEN)
-        same_but_times(TrialDir(tmp_path / "whole", hoarder).path, run.path)
-
-
-def test_a_corrupt_checkpoint_starts_over_and_says_so(tmp_path, home, monkeypatch):
-    t = make("dfad")
-    go(t, tmp_path / "whole", home, pace=OFTEN)
-    run = TrialDir(tmp_path / "torn", t)
-    run.path.joinpath("checkpoint").mkdir(parents=True)
-    (run.path / "checkpoint/state.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+@pytest.mark.parametrize("state", [None, b"PK\x03\x04 not a checkpoint"])
+def test_without_a_checkpoint_or_with_a_torn_one_all_that_was_left_is_swept(tmp_path, home, whole, state):
+    """The next try has its own rows and pools, and says that it starts over where it had gone further."""
+    run = TrialDir(tmp_path, whole.trial)
+    pools = run.path / "checkpoint" / "pools" / "images"
+    pools.mkdir(parents=True)
+    (pools / "segment-0-15.pt").write_bytes(b"left by a kill")
     run.append({"point": 1, "top1": 99.0})
-    go(t, tmp_path / "torn", home, pace=OFTEN)
-    same_but_times(TrialDir(tmp_path / "whole", t).path, run.path)
-    assert "starts over" in (run.path / "note.json").read_text()
+    if state:
+        (run.path / "checkpoint/state.pt").write_bytes(state)
+    go(whole.trial, tmp_path, home, pace=OFTEN)
+    same_but_times(whole.path, run.path)
+    note = run.path / "note.json"
+    assert ("starts over" in note.read_text()) if state else not note.exists()
 
 
 def test_a_pickle_in_the_checkpoint_is_not_run(tmp_path, home):
@@ -282,12 +272,11 @@ def test_globals_are_given_back(tmp_path, home):
 
 
 def test_every_method_meets_the_same_student(home, tmp_path):
-    seen = []
-    for method in ("scratch", "dafl", "cpsc"):
-        job = build.build(make(method), data_root=None, teachers_dir=home)
-        seen.append({k: v.clone() for k, v in job.method.S.state_dict().items()})
-    for other in seen[1:]:
-        assert all(torch.equal(v, other[k]) for k, v in seen[0].items())
+    jobs = [
+        build.build(make(name), data_root=None, teachers_dir=home) for name in ("scratch", "dafl", "cpsc")
+    ]
+    first, *others = (job.method.S.state_dict() for job in jobs)
+    assert all(torch.equal(v, other[k]) for other in others for k, v in first.items())
 
 
 def test_exported_student_has_the_accuracy_of_the_table(tmp_path, home):
