@@ -1,13 +1,79 @@
-"""What of a trial's method crosses a kill, and what of it is kept when the trial is over."""
+"""The checkpoint of a trial, written and read: what crosses a kill; and what is kept when the trial is over."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DfkdError
+import torch
+
+from harness import files
+from harness.errors import DfkdError, Interrupted
 from harness.interface import Method
 from harness.store.directory import TrialDir
+
+
+def _file(run: TrialDir) -> Path:
+    return run.path / "checkpoint" / "state.pt"
+
+
+def pools_of(run: TrialDir) -> Path:
+    """Where a trial's pools lie beside its checkpoint, to be dropped with it."""
+    return run.path / "checkpoint" / "pools"
+
+
+def write(run: TrialDir, method: Method, progress: dict[str, Any]) -> None:
+    """Replace a trial's checkpoint atomically: a kill leaves the old one or the new one.
+
+    Args:
+        run: the trial's directory.
+        method: where it stands, with its problem's clock and count of flops, and torch's generators.
+        progress: what the loop itself carries across rounds; plain values and tensors.
+    """
+    compute = method.problem.compute
+    state = {
+        "method": state_of(method),
+        "progress": progress,
+        "clock": vars(method.problem.clock),
+        "flops": compute.meter.flops,
+        "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if compute.device.type == "cuda" else [],
+    }
+    _file(run).parent.mkdir(exist_ok=True)
+    files.write_torch(_file(run), state)
+
+
+def read(run: TrialDir, method: Method) -> dict[str, Any] | None:
+    """Continue from what `write` left: the loop's progress, or None where a trial has no checkpoint yet.
+
+    Raises:
+        Interrupted: for one that cannot be read, or is ahead of the curve; it is gone, and ``method`` may be
+            half loaded.
+    """
+    compute = method.problem.compute
+    if not _file(run).exists():  # killed before its first checkpoint
+        shutil.rmtree(pools_of(run), ignore_errors=True)
+        return None
+    try:
+        state = torch.load(_file(run), map_location="cpu", weights_only=True)
+        rows, points = state["progress"]["rows"], len(run.curve())
+        if points < rows:
+            raise DfkdError(f"curve.jsonl has {points} points, the checkpoint {rows}")
+        restore(method, state["method"])
+    except Exception as error:
+        # The method may be half loaded: forget the file and let the next try start from nothing.
+        _file(run).unlink()
+        shutil.rmtree(pools_of(run), ignore_errors=True)
+        run.cut(0)
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Interrupted(f"checkpoint cannot be read, the trial starts over: {line}") from error
+    vars(method.problem.clock).update(state["clock"])
+    compute.meter.flops = state["flops"]
+    torch.set_rng_state(state["rng"])
+    if state["cuda_rng"] and compute.device.type == "cuda":
+        torch.cuda.set_rng_state_all(state["cuda_rng"])
+    return dict(state["progress"])
 
 
 def state_of(method: Method) -> dict[str, Any]:
@@ -57,8 +123,3 @@ def restore_final(method: Method, state: dict[str, Any]) -> None:
     for k, kept in state["pools"].items():
         method.pools[k].load(kept)
     method.load_extra_state(state["extra"])
-
-
-def pools_of(run: TrialDir) -> Path:
-    """Where a trial's pools lie beside its checkpoint, to be dropped with it."""
-    return run.path / "checkpoint" / "pools"

@@ -1,8 +1,7 @@
-"""Spends a trial's budget: rounds, points, checkpoints."""
+"""Spends a trial's budget: rounds, points, and when a checkpoint is due."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,11 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harness import files
-from harness.errors import DfkdError, Diverged, Interrupted
+from harness.errors import Diverged
 from harness.interface import Terms
 from harness.store.directory import TrialDir
-from harness.trials.checkpoint import pools_of, restore, state_of
+from harness.trials import checkpoint
 from harness.trials.examine import Examiner, Job
 
 OnPoint = Callable[[dict[str, Any]], None]
@@ -92,9 +90,10 @@ class Loop:
         self.at = Progress()
         self.examiner = look(job.data, job.problem.teacher, self.compute)
         self.seen: dict[str, float] = {}
-        self._file = run.path / "checkpoint" / "state.pt"
-        self._pools = pools_of(run)
-        self._resume()
+        if (progress := checkpoint.read(run, self.method)) is not None:
+            self.at = Progress(**progress)
+            self.at.terms = {k: v.to(self.compute.device) for k, v in self.at.terms.items()}
+        run.cut(self.at.rows)
 
     def spend(self) -> dict[str, float]:
         """What was spent, in each unit."""
@@ -134,7 +133,8 @@ class Loop:
                 self._point(point)
             began = time.perf_counter()
             if began - saved >= wait and clock.progress < 1.0:
-                self._save()
+                self.method.check_finite()
+                checkpoint.write(self.run, self.method, vars(self.at))
                 saved = time.perf_counter()
                 wait = max(self.pace.every, (saved - began) / self.pace.share)
             started = time.perf_counter()
@@ -149,45 +149,3 @@ class Loop:
         self.at.point, self.at.rows = point, self.at.rows + 1
         if self.on_point:
             self.on_point(row)
-
-    def _save(self) -> None:
-        """Replace the checkpoint atomically: a kill leaves the old one or the new one."""
-        self.method.check_finite()
-        state = {
-            "method": state_of(self.method),
-            "progress": vars(self.at),
-            "clock": vars(self.job.problem.clock),
-            "flops": self.compute.meter.flops,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.compute.device.type == "cuda" else [],
-        }
-        self._file.parent.mkdir(exist_ok=True)
-        files.write_torch(self._file, state)
-
-    def _resume(self) -> None:
-        rows = self.run.curve()
-        if self._file.exists():
-            try:
-                state = torch.load(self._file, map_location="cpu", weights_only=True)
-                if len(rows) < state["progress"]["rows"]:
-                    raise DfkdError(
-                        f"curve.jsonl has {len(rows)} points, the checkpoint {state['progress']['rows']}"
-                    )
-                restore(self.method, state["method"])
-            except Exception as error:
-                # The method may be half loaded: forget the file and let the next try start from nothing.
-                self._file.unlink()
-                shutil.rmtree(self._pools, ignore_errors=True)
-                self.run.cut(0)
-                line = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise Interrupted(f"checkpoint cannot be read, the trial starts over: {line}") from error
-            self.at = Progress(**state["progress"])
-            self.at.terms = {k: v.to(self.compute.device) for k, v in self.at.terms.items()}
-            vars(self.job.problem.clock).update(state["clock"])
-            self.compute.meter.flops = state["flops"]
-            torch.set_rng_state(state["rng"])
-            if state["cuda_rng"] and self.compute.device.type == "cuda":
-                torch.cuda.set_rng_state_all(state["cuda_rng"])
-        else:  # killed before its first checkpoint
-            shutil.rmtree(self._pools, ignore_errors=True)
-        self.run.cut(self.at.rows)
