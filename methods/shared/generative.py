@@ -114,9 +114,8 @@ class Generative(Distiller):
             G.train(self.hp.sample_mode == "train")
             for start in range(0, n, self.hp.batch):
                 # A whole batch even at the end: in train mode the statistics belong to the batch.
-                ask = (
-                    None if labels is None else _padded(labels[start : start + self.hp.batch], self.hp.batch)
-                )
+                part = slice(start, start + self.hp.batch)
+                ask = None if labels is None else _padded(labels[part], self.hp.batch)
                 x, y = self.draw(self.hp.batch, rng, ask)
                 xs.append(x)
                 ys.append(y)

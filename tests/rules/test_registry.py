@@ -87,7 +87,7 @@ def test_an_unknown_name_says_which_was_meant():
     with pytest.raises(DfkdError, match=r"unknown method 'zzzz'; known: .*cpsc"):
         registry.methods.get("zzzz")
     with pytest.raises(DfkdError, match="unknown net 'wrn_16_2'; did you mean 'wrn16_2'"):
-        catalog.nets.get("wrn_16_2")
+        catalog.nets.check("wrn_16_2")
     with pytest.raises(DfkdError, match="unknown method 'losses'"):
         registry.methods.get("losses")
 
