@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch import tensor
 
-from harness.nets.catalog import spec
 from harness.network import BNStat, Out
-from harness.trials.toy import TOY
 from methods.shared import priors
 
 
@@ -126,9 +124,3 @@ def test_image_norm_by_hand_and_homogeneous():
     assert priors.l2(x).item() == pytest.approx(5.0)
     assert priors.l2(-2 * x).item() == pytest.approx(10.0)
     assert priors.l2(0 * x).item() == 0.0
-
-
-def test_a_missing_bn_names_the_teacher_and_the_weight():
-    assert priors.missing_bn("beta", spec("lenet5", TOY)) == (
-        "teacher lenet5 has no BatchNorm statistics to match; set beta=0"
-    )

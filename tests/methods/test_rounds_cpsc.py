@@ -4,10 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness import registry
-from harness.nets.catalog import spec
-from harness.settings import resolve
-from harness.trials.toy import STUDENT, TOY, toy_method
+from harness.trials.toy import toy_method
 from methods.shared.student import unmoved
 from tests.methods.by_hand import bns, ce, gradients, kl, on, stream
 
@@ -129,27 +126,6 @@ def test_cpsc_warms_up_then_follows_a_cosine():
     assert 0.1 * factor(10 / 600) == pytest.approx(0.1)
     assert factor(1.0) == pytest.approx(0.0, abs=1e-12)
     assert 0.1 * factor(305 / 600) == pytest.approx(0.05, abs=1e-3)
-
-
-def test_released_presets_turn_every_switch_back():
-    cls = registry.methods.get("cpsc")
-    got = resolve("cpsc", cls.HP, cls.PRESETS, {"fidelity": "released"})
-    assert (got["g_optimizer"], got["ce"], got["adapter"], got["order"]) == (
-        "rebuilt",
-        "softmax",
-        "frozen",
-        "G_first",
-    )
-    kept = resolve("cpsc", cls.HP, cls.PRESETS, {"fidelity": "released", "ce": "logits"})
-    assert kept["ce"] == "logits"
-
-
-def test_cpsc_is_refused_for_a_teacher_without_batchnorm():
-    cls = registry.methods.get("cpsc")
-    hp = cls.HP()
-    reason = cls.skip(hp, TOY, spec("lenet5", TOY), spec(STUDENT, TOY))
-    assert reason and "beta=0" in reason
-    assert cls.skip(cls.HP(beta=0.0), TOY, spec("lenet5", TOY), spec(STUDENT, TOY)) is None
 
 
 @pytest.mark.parametrize("layers", ["full", "drop3", "0+1", "none"])
