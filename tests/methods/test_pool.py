@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import DfkdError, DiskError
+from harness.errors import DiskError
 from methods.shared import segments
 from methods.shared.pool import Field, Pool
+from tests.build import refused
 
 FIELDS = {"x": Field((2,), torch.float32), "y": Field((), torch.int64)}
 ROW = 2 * 4 + 8  # bytes
@@ -107,8 +108,7 @@ def test_a_draw_with_replacement_is_uniform_over_what_is_held():
 
 
 def test_an_empty_pool_gives_nothing_but_a_sentence():
-    with pytest.raises(DfkdError, match="pool is empty"):
-        Pool(4, FIELDS).sample(1, torch.Generator())
+    refused(lambda: Pool(4, FIELDS).sample(1, torch.Generator()), "pool is empty")
     assert held(Pool(4, FIELDS)) == ([], 0)
 
 
@@ -118,23 +118,20 @@ def test_an_empty_pool_gives_nothing_but_a_sentence():
         ({"x": torch.zeros(2, 2)}, "pool of x, y was given x"),
         ({}, "was given nothing"),
         (rows(0, 2) | {"z": torch.zeros(2)}, "was given x, y, z"),
-        ({"x": torch.zeros(2, 3), "y": torch.zeros(2)}, r"'x' takes \(2, 2\), not \(2, 3\)"),
-        ({"x": torch.zeros(2, 2), "y": torch.zeros(3)}, r"'x' takes \(3, 2\), not \(2, 2\)"),
-        ({"x": torch.zeros(2, 2), "y": torch.zeros(())}, r"'y' takes \(2,\), not \(\)"),
+        ({"x": torch.zeros(2, 3), "y": torch.zeros(2)}, "'x' takes (2, 2), not (2, 3)"),
+        ({"x": torch.zeros(2, 2), "y": torch.zeros(3)}, "'x' takes (3, 2), not (2, 2)"),
+        ({"x": torch.zeros(2, 2), "y": torch.zeros(())}, "'y' takes (2,), not ()"),
     ],
 )
 def test_rows_of_another_kind_are_refused_whole(given, said):
     pool = filled(4, 2)
-    with pytest.raises(DfkdError, match=said) as error:
-        pool.add(**given)
-    assert "\n" not in str(error.value)
+    refused(lambda: pool.add(**given), said)
     assert held(pool) == ([0, 1], 2)
 
 
 def test_a_pool_must_be_able_to_hold_something():
     for capacity, fields in ((0, FIELDS), (3, {})):
-        with pytest.raises(DfkdError, match="at least one row"):
-            Pool(capacity, fields)
+        refused(lambda at=(capacity, fields): Pool(*at), "at least one row")
 
 
 def test_mapped_or_not_the_bits_are_the_same(tmp_path):
@@ -224,8 +221,8 @@ def test_files_leave_one_state_after_their_rows(tmp_path):
     other.load(new)
     assert held(other) == held(pool) == ([10, 11, 12, 13, 14, 5, 6, 7, 8, 9], 15)
     assert written(tmp_path).keys() == {"segment-4-9.pt", "segment-10-14.pt"}
-    with pytest.raises(DfkdError, match=r"segment-0-3\.pt cannot be read"):  # two states back is too far
-        Pool(10, FIELDS, scratch=tmp_path).load(old)
+    fresh = Pool(10, FIELDS, scratch=tmp_path)
+    refused(lambda: fresh.load(old), "segment-0-3.pt cannot be read")  # two states back is too far
 
 
 def test_a_kill_between_state_and_checkpoint_costs_nothing(tmp_path, kind):
@@ -280,11 +277,13 @@ def test_one_big_state_is_cut_into_files_of_bounded_size(tmp_path, monkeypatch):
 
 def test_two_pools_do_not_share_a_directory(tmp_path):
     filled(10, 3, scratch=tmp_path).state()
-    with pytest.raises(DfkdError, match="an empty directory"):
-        filled(10, 3, scratch=tmp_path).state()
+    refused(filled(10, 3, scratch=tmp_path).state, "an empty directory")
 
 
 def test_a_damaged_or_foreign_state_is_refused_in_one_line(tmp_path):
+    def load(state, said, fields=FIELDS, scratch=tmp_path):
+        refused(lambda: Pool(10, fields, scratch=scratch).load(state), said)
+
     pool = filled(10, 3, 3, scratch=tmp_path)
     state = saved(pool)
     pool.add(**rows(6, 2))
@@ -294,20 +293,15 @@ def test_a_damaged_or_foreign_state_is_refused_in_one_line(tmp_path):
         (later | {"segments": later["segments"][1:]}, "are not rows 0 to 7"),
         (later | {"segments": later["segments"][:1]}, "are not rows 0 to 7"),
         (later | {"segments": []}, "are not rows 0 to 7"),
-        (state | {"segments": [[0, 4]], "total": 5}, r"segment-0-4\.pt cannot be read"),
+        (state | {"segments": [[0, 4]], "total": 5}, "segment-0-4.pt cannot be read"),
         (filled(10, 3).state() | {"total": 4}, "holds 3 rows, not 4"),
     ):
-        with pytest.raises(DfkdError, match=said) as error:
-            Pool(10, FIELDS, scratch=tmp_path).load(wrong)
-        assert "\n" not in str(error.value)
-    with pytest.raises(DfkdError, match="no scratch"):
-        Pool(10, FIELDS).load(state)
+        load(wrong, said)
+    load(state, "no scratch", scratch=None)
     other = {"x": Field((2,), torch.float16), "y": FIELDS["y"]}
-    with pytest.raises(DfkdError, match=r"'x' as torch\.float32, not torch\.float16"):
-        Pool(10, other, scratch=tmp_path).load(state)
+    load(state, "'x' as torch.float32, not torch.float16", fields=other)
     os.truncate(tmp_path / "segment-6-7.pt", 100)
-    with pytest.raises(DfkdError, match="cannot be read"):
-        Pool(10, FIELDS, scratch=tmp_path).load(later)
+    load(later, "cannot be read")
 
 
 def test_an_excerpt_needs_no_files_and_is_bounded(tmp_path):

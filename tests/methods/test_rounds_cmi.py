@@ -19,6 +19,7 @@ from tests.methods.by_hand import (
     on,
     rows_of,
     stream,
+    terms_are,
     weights,
 )
 
@@ -81,10 +82,7 @@ def test_a_first_round_is_its_equation():
     m, twin = _agreeing(), _agreeing()
     expected = _terms(twin, *_begun(twin))
     assert expected["adv"] < 0
-    got = m.synthesize()
-    assert set(got) == set(expected)
-    for k, v in expected.items():
-        assert got[k].item() == pytest.approx(v.item(), rel=1e-3, abs=1e-6), k
+    terms_are(expected, m.synthesize(), rel=1e-3)
 
 
 @pytest.mark.parametrize("bank_draw", [5, 4096])

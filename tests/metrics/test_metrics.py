@@ -136,6 +136,8 @@ class TestKid:
         # k(0, 1) = 1, k(2, 3) = 7^3; across: 1, 1, 3^3, 4^3
         got = kid(np.array([[0.0], [1.0]]), np.array([[2.0], [3.0]]))
         assert_allclose(got, 1 + 343 - 2 * (1 + 1 + 27 + 64) / 4)
+        same = np.array([[0.0], [1.0]])  # unbiased, so that it may be negative: 1 + 1 against 1, 1, 1, 8
+        assert_allclose(kid(same, same), 1 + 1 - 2 * (1 + 1 + 1 + 8) / 4)
 
     def test_equals_a_double_loop_across_blocks(self, monkeypatch):
         monkeypatch.setattr("harness.metrics.distance._BLOCK", 4)
@@ -150,14 +152,6 @@ class TestKid:
         want = sum(aa) / 42 + sum(bb) / 72 - 2 * sum(ab) / 63
         assert_allclose(kid(a, b), want, rtol=1e-10)
 
-    def test_unbiased_where_frechet_is_not(self):
-        rng = np.random.default_rng(0)
-        draws = [(rng.normal(size=(20, 16)), rng.normal(size=(20, 16))) for _ in range(200)]
-        kids = np.array([kid(a, b) for a, b in draws])
-        assert abs(kids.mean()) < 3 * kids.std() / np.sqrt(200)
-        assert (kids < 0).any()
-        assert min(frechet_features(a, b) for a, b in draws) > 1
-
 
 class TestInceptionScore:
     def test_by_hand(self):
@@ -170,11 +164,6 @@ class TestInceptionScore:
         assert_allclose(inception_score(np.tile([3.0, 1.0, 0.0], (7, 1))), 1)  # all alike
         assert_allclose(inception_score(1e4 * np.eye(5)), 5)  # each sure of a class of its own: p underflows
         assert_allclose(inception_score(1e4 * np.eye(5)[[0, 1, 2]]), 3)
-
-    def test_is_one_set_and_not_a_mean_over_splits(self):
-        logits = correlated(40, 6, 0)
-        splits = np.mean([inception_score(logits[i : i + 4]) for i in range(0, 40, 4)])
-        assert splits < 0.9 * inception_score(logits)  # what ten splits of so few images would say
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_what_is_not_finite_has_no_score(self, bad):
@@ -245,12 +234,6 @@ class TestSpread:
         numbers, _, warnings = evaluate(evidence(samples(t, images=images)), ["spread"])
         assert numbers["spread"] == pytest.approx(np.sqrt(pooled.mean()), rel=1e-12)
         assert not warnings
-
-    def test_is_the_difference_of_two_images_over_root_two(self):
-        images = np.zeros((2, 1, 2, 2), np.uint8)
-        images[1] = 51  # 0.2
-        numbers, _, _ = evaluate(evidence(samples([1, 1], images=images)), ["spread"])
-        assert numbers["spread"] == pytest.approx(0.2 / np.sqrt(2))
 
     @pytest.mark.parametrize(("noise", "warned"), [(0, True), (1, True), (40, False)])
     def test_one_image_per_class_is_a_collapse_though_every_class_is_there(self, noise, warned):

@@ -90,11 +90,6 @@ class TestCorruption:
         ev = evidence(predict=lambda images: np.full((len(images), 10), np.nan, np.float32))
         assert evaluate(ev, ["corruption"])[1] == {"corruption": "the student's logits are not finite"}
 
-    def test_is_taken_only_when_asked_for(self):
-        student = Student(np.arange(20) % 10)
-        numbers, unavailable, _ = evaluate(evidence(predict=student))
-        assert not student.shown and not [k for k in numbers | unavailable if k.startswith("corr")]
-
 
 def labelled(folder, classes, colour):
     """One picture of 12 x 12 a class: its place in the list, times ``colour``."""
