@@ -120,8 +120,7 @@ class CPSC(Generative):
                 self.opts["adapter"] = adam(adapter, hp.lr_adapter)
             elif hp.adapter == "decay":
                 self.opts["adapter"] = sgd(adapter, hp.lr_s, hp.weight_decay)
-            if hp.adapter != "trained":
-                adapter.requires_grad_(hp.adapter == "decay")
+            adapter.requires_grad_(hp.adapter != "frozen")
         h = ("h",) if hp.gamma else ()
         self.taps_G = (h + (("bn",) if hp.beta else ()), h if hp.ikd or hp.gamma else None)
         self.taps_S = (("h",), ("h",)) if hp.adapter == "trained" and "adapter" in self.parts else ((), ())

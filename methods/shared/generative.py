@@ -86,12 +86,9 @@ class Generative(Distiller):
         t_taps, s_taps = self.taps_G
         x, y = self.draw(self.hp.batch, self.problem.rng)
         t = see(self.T, x, t_taps)
-        s = t if self._teacher_as_rival else None if s_taps is None else see(self.S, x, s_taps)
+        own = isinstance(self.hp, GameHP) and self.hp.rival == "teacher"
+        s = t if own else None if s_taps is None else see(self.S, x, s_taps)
         return self.step("G", self.terms_G(t, s, x, y), self.clip)
-
-    @property
-    def _teacher_as_rival(self) -> bool:
-        return isinstance(self.hp, GameHP) and self.hp.rival == "teacher"
 
     def lessons(self) -> Iterator[Lesson]:
         """``s_steps`` fresh batches, made without a graph."""

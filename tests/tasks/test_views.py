@@ -64,10 +64,6 @@ def test_a_crop_brings_in_black_and_reaches_every_offset():
     assert (views.crop(torch.ones(60, 1, 2, 2), 2, rng(1)) == 0).any()
 
 
-def test_a_crop_without_margin_is_the_image():
-    assert torch.equal(views.crop(IMAGES, 0, rng()), IMAGES)
-
-
 def test_a_flip_mirrors_those_that_drew_below_a_half():
     drawn = torch.rand(6, generator=rng(2)) < 0.5
     assert 0 < drawn.sum() < 6
