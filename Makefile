@@ -21,7 +21,7 @@ check: $(STAMP)  ## what CI runs
 	$(MAKE) test
 
 bench: $(STAMP)  ## rounds of six methods against the released way, as ratios (20 minutes)
-	$(BIN)/python -m tests.bench_round --formula
+	$(BIN)/python -m tests.methods.bench_round --formula
 
 results: $(STAMP)  ## every committed report anew, from what is committed beside it
 	for each in benchmarks/results/*/trials.zip; do \

@@ -34,7 +34,7 @@ from harness.network import NetSpec, Out
 from harness.settings import FIDELITY, Presets, log, setting, weight
 from harness.tasks.views import augment, flip, zoom
 from methods.shared import losses, priors
-from methods.shared.inversion import Inversion, InversionHP, redraw, render_with
+from methods.shared.inversion import Inversion, InversionHP, redraw
 from methods.shared.pool import Field, Pool
 from methods.shared.student import adam, see
 
@@ -101,7 +101,7 @@ class CMI(Inversion):
         redraw(G, problem.rng)
         z = torch.randn(len(y), hp.nz, generator=problem.rng, device=problem.compute.device).requires_grad_()
         self.opts["images"] = torch.optim.Adam([*G.parameters(), z], hp.lr_g, betas=(0.5, 0.999), fused=True)
-        return render_with(G, z)
+        return lambda: G(z)
 
     def terms_I(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """L_I."""

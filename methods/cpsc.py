@@ -108,7 +108,7 @@ class CPSC(Generative):
         self.parts["G"] = CFEGenerator(
             hp.nz, task, cfe_layers=_CFE[hp.cfe_layers], cfe_embedding_dim=hp.cfe_embedding_dim
         )
-        self._adam_of_g()
+        self.train_G()
         if hp.schedule == "cosine":
             self.schedules = [Schedule(self.opts["S"], cosine(hp.warmup))]
         if hp.g_optimizer == "kept":
@@ -120,8 +120,7 @@ class CPSC(Generative):
                 self.opts["adapter"] = adam(adapter, hp.lr_adapter)
             elif hp.adapter == "decay":
                 self.opts["adapter"] = sgd(adapter, hp.lr_s, hp.weight_decay)
-            if hp.adapter != "trained":
-                adapter.requires_grad_(hp.adapter == "decay")
+            adapter.requires_grad_(hp.adapter != "frozen")
         h = ("h",) if hp.gamma else ()
         self.taps_G = (h + (("bn",) if hp.beta else ()), h if hp.ikd or hp.gamma else None)
         self.taps_S = (("h",), ("h",)) if hp.adapter == "trained" and "adapter" in self.parts else ((), ())
@@ -131,9 +130,7 @@ class CPSC(Generative):
     @classmethod
     def skip(cls, hp: Settings, task: Task, t_spec: NetSpec, s_spec: NetSpec) -> str | None:
         """BN statistics need a teacher that has them."""
-        if hp.beta and not t_spec.has_bn:
-            return f"teacher {t_spec.name} has no BatchNorm statistics to match; set beta=0"
-        return None
+        return priors.missing_bn("beta", hp.beta, t_spec)
 
     @classmethod
     def cautions(cls, hp: Settings, task: Task, t_spec: NetSpec, s_spec: NetSpec) -> list[str]:
@@ -143,9 +140,6 @@ class CPSC(Generative):
         bridge = f"Adapter {d_s} -> {d_s} -> {d_t}, {how[hp.adapter]}, maps one to the other"
         told = width_mismatch(t_spec, s_spec, bridge)
         return [told] if hp.gamma and told else []
-
-    def _adam_of_g(self) -> None:
-        self.opts["G"] = adam(self.parts["G"], self.hp.lr_g, (self.hp.beta1_g, 0.999))
 
     def draw(self, n: int, rng: torch.Generator, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """x = G(z, y); y uniform over the classes unless asked for."""
@@ -167,7 +161,7 @@ class CPSC(Generative):
         """L_G."""
         hp = self.hp
         if hp.g_optimizer == "rebuilt":
-            self._adam_of_g()
+            self.train_G()
         terms = {}
         if hp.ikd and s is not None:
             terms["kl"] = -hp.ikd * losses.kl(t.logits, s.logits)

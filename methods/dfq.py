@@ -97,7 +97,7 @@ class DFQ(Generative):
     @classmethod
     def skip(cls, hp: Settings, task: Task, t_spec: NetSpec, s_spec: NetSpec) -> str | None:
         """BN statistics need a teacher that has them."""
-        return priors.missing_bn("bn", t_spec) if hp.bn and not t_spec.has_bn else None
+        return priors.missing_bn("bn", hp.bn, t_spec)
 
     def terms_G(self, t: Out, s: Out | None, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         """L_G."""

@@ -35,7 +35,7 @@ from harness.nets.generators import DAFLGenerator
 from harness.settings import FIDELITY, Presets, choice, log, setting, weight
 from harness.tasks.views import augment
 from methods.shared import losses, priors
-from methods.shared.inversion import Inversion, InversionHP, render_with
+from methods.shared.inversion import Inversion, InversionHP
 from methods.shared.student import adam, see
 
 #: share of the student's run after which the first layer is drawn anew: call 120 of 200
@@ -107,7 +107,7 @@ class Fast(Inversion):
         groups: list[dict[str, Any]] = [{"params": list(G.parameters())}, {"params": [z], "lr": hp.lr_z}]
         self.opts["images"] = torch.optim.Adam(groups, hp.lr_g, betas=(0.5, 0.999), fused=True)
         self._gradient: list[Tensor] = []
-        return render_with(G, z)
+        return lambda: G(z)
 
     def terms_I(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """L_I."""

@@ -10,7 +10,7 @@ left in train mode would: noise then looks less foreign to it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -63,23 +63,14 @@ class Noise(Distiller):
 
     def lessons(self) -> Iterator[Lesson]:
         """``s_steps`` batches of noise."""
+        own = self.hp.teacher_bn == "batch"
         for _ in range(self.hp.s_steps):
             x = self.draw(self.hp.batch, self.problem.rng)
-            with self._batch_statistics():
+            with unmoved(self.T) if own else nullcontext():
+                self.T.train(own)
                 lesson = self.lesson(x, None)
-            yield lesson
-
-    @contextmanager
-    def _batch_statistics(self) -> Iterator[None]:
-        if self.hp.teacher_bn == "stored":
-            yield
-            return
-        with unmoved(self.T):
-            self.T.train()
-            try:
-                yield
-            finally:
                 self.T.eval()
+            yield lesson
 
     def sample(
         self, n: int, labels: Tensor | None, rng: torch.Generator

@@ -10,7 +10,7 @@ from harness.metrics.base import Column, Evidence, Metric
 
 def top1(ev: Evidence) -> dict[str, float]:
     """Percent of test images whose arg-max is the true class."""
-    return {"top1": percent(_decisions(ev.s_logits, "student") == ev.labels)}
+    return {"top1": right(ev.s_logits, ev.labels)}
 
 
 def agreement(ev: Evidence) -> dict[str, float]:
@@ -22,12 +22,12 @@ def val(ev: Evidence) -> dict[str, float]:
     """On the validation images: percent right, and mean cross-entropy in nats; settings are chosen by it."""
     if ev.val_logits is None or ev.val_labels is None:
         raise Unavailable("no validation images")
-    hits = _decisions(ev.val_logits, "student") == ev.val_labels
+    top1 = right(ev.val_logits, ev.val_labels)
     from scipy.special import log_softmax  # a listing of metrics does not need it
 
     log_p = log_softmax(ev.val_logits.astype(np.float64), axis=1)
     nll = -log_p[np.arange(len(log_p)), ev.val_labels].mean()
-    return {"val_top1": percent(hits), "val_nll": float(nll)}
+    return {"val_top1": top1, "val_nll": float(nll)}
 
 
 def _decisions(logits: np.ndarray, whose: str) -> np.ndarray:
@@ -36,6 +36,15 @@ def _decisions(logits: np.ndarray, whose: str) -> np.ndarray:
         raise Unavailable(f"the {whose}'s logits are not finite")
     found: np.ndarray = logits.argmax(1)
     return found
+
+
+def right(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Percent of the student's logits (N, K) whose arg-max is the label (N,).
+
+    Raises:
+        Unavailable: for logits that are not finite.
+    """
+    return percent(_decisions(logits, "student") == labels)
 
 
 def percent(hits: np.ndarray) -> float:

@@ -170,11 +170,16 @@ def chosen(asked: Iterable[str] = ()) -> list[str]:
     Raises:
         DfkdError: for an unknown one.
     """
-    known, asked = all_metrics(), list(asked)
-    for name in asked:
+    asked = _known(asked)
+    return list(dict.fromkeys([*(m.name for m in all_metrics().values() if not m.opt_in), *asked]))
+
+
+def _known(asked: Iterable[str]) -> list[str]:
+    names, known = list(asked), all_metrics()
+    for name in names:
         if name not in known:
             raise unknown("metric", name, known)
-    return list(dict.fromkeys([*(m.name for m in known.values() if not m.opt_in), *asked]))
+    return names
 
 
 def how_many(inception: Path | None, n_test: int) -> int:
@@ -205,14 +210,10 @@ def evaluate(
     Raises:
         DfkdError: for an unknown metric, before any is computed.
     """
-    known = all_metrics()
-    wanted = chosen() if names is None else list(names)
-    for name in wanted:
-        if name not in known:
-            raise unknown("metric", name, known)
+    wanted = [all_metrics()[name] for name in (chosen() if names is None else _known(names))]
     numbers: dict[str, float] = {}
     unavailable: dict[str, str] = {}
-    for metric in (known[name] for name in wanted):
+    for metric in wanted:
         try:
             found = metric.fn(ev)
         except Unavailable as reason:

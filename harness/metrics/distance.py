@@ -104,17 +104,18 @@ def inception_score(logits: np.ndarray) -> float:
     """
     from scipy.special import entr, softmax  # a listing of metrics does not need it
 
-    p = softmax(_finite(logits), axis=1)
+    p = softmax(finite(logits), axis=1)
     return float(np.exp(entr(p.mean(0)).sum() - entr(p).sum(1).mean()))
 
 
 def _rows(x: np.ndarray) -> Floats:
     if len(x) < 2:
         raise Unavailable(f"a distance needs two images on each side, not {len(x)}")
-    return _finite(x)
+    return finite(x)
 
 
-def _finite(x: np.ndarray) -> Floats:
+def finite(x: np.ndarray) -> Floats:
+    """Features in float64; raises `Unavailable` where one is not finite."""
     wide = np.asarray(x, dtype=np.float64)
     if not np.isfinite(wide).all():
         raise Unavailable("features are not finite")

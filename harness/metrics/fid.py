@@ -13,7 +13,7 @@ import pickle
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -78,13 +78,10 @@ def load_inception(file: Path) -> tuple[nn.Module, np.ndarray, str]:
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError):
         raise Unavailable(f"Inception weights {file} are not a plain state dict") from None
 
-    def from_file(*args: Any, **kwargs: Any) -> Any:
-        return state
-
     # pytorch-fid has no argument for a file. It asks this name, which would ask torch's cache, load the file
     # unverified with a full unpickler, or else the network.
     asked = inception.load_state_dict_from_url
-    inception.load_state_dict_from_url = from_file
+    inception.load_state_dict_from_url = lambda *_, **__: state
     try:
         with torch.random.fork_rng(devices=[]):
             net: nn.Module = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[WIDTH]])
@@ -140,23 +137,16 @@ def _reference(ev: Evidence, net: nn.Module, digest: str, n: int) -> np.ndarray:
         return features(net, ev.test[ev.test_rows(n)], ev.device)
     kind = ev.device.split(":")[0]  # a GPU's convolutions round otherwise
     path = ev.cache / "inception" / f"{ev.data_digest[:16]}-{digest[:16]}-{_RECIPE}-{n}-{kind}.npy"
-    kept = _read(path)
-    if kept is not None and kept.shape == (n, WIDTH):
-        return kept
+    with suppress(OSError, ValueError, EOFError):  # none yet, or a damaged one
+        kept: np.ndarray = np.load(path, allow_pickle=False)
+        if kept.shape == (n, WIDTH):
+            return kept
     found = features(net, ev.test[ev.test_rows(n)], ev.device)
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.whole(path) as new, new.open("wb") as file:
             np.save(file, found)
     return found
-
-
-def _read(path: Path) -> np.ndarray | None:
-    try:
-        kept: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return kept
 
 
 def fid(ev: Evidence) -> dict[str, float]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.errors import DfkdError, Unavailable
 from harness.metrics import corrupt
+from harness.metrics.accuracy import right
 from harness.metrics.base import Column, Evidence, Metric
 from harness.tasks import catalog, decode, folders
 from harness.tasks.images import data_root, load
@@ -44,16 +45,16 @@ def corruption(ev: Evidence) -> dict[str, float]:
     if ev.predict is None:
         raise Unavailable("there is no student to show corrupted images to")
     found: dict[str, float] = {}
+    strengths = corrupt.STRENGTHS
     for name in corrupt.CORRUPTIONS:
-        for strength in corrupt.STRENGTHS:
+        for strength in strengths:
             images = corrupt.corrupt(ev.test, name, strength)
-            found[f"corruption_{name}_{strength}"] = _top1(ev.predict(images), ev.labels)
+            found[f"corruption_{name}_{strength}"] = right(ev.predict(images), ev.labels)
     means = {
-        f"corruption_{name}": sum(found[f"corruption_{name}_{s}"] for s in corrupt.STRENGTHS)
-        / len(corrupt.STRENGTHS)
+        f"corruption_{name}": sum(found[f"corruption_{name}_{s}"] for s in strengths) / len(strengths)
         for name in corrupt.CORRUPTIONS
     }
-    overall, clean = sum(means.values()) / len(means), _top1(ev.s_logits, ev.labels)
+    overall, clean = sum(means.values()) / len(means), right(ev.s_logits, ev.labels)
     drop = 100.0 * (1.0 - overall / clean) if clean else float("nan")
     return {"corruption": overall, "corruption_drop": drop, **means, **found}
 
@@ -78,16 +79,10 @@ def shift(ev: Evidence) -> dict[str, float | str]:
     for name, opened in sets.items():
         try:
             images, labels = opened()
-            found[f"shift_{name}"] = _top1(ev.predict(images), labels)
+            found[f"shift_{name}"] = right(ev.predict(images), labels)
         except DfkdError as error:
             found[f"shift_{name}"] = str(error)
     return found
-
-
-def _top1(logits: np.ndarray, labels: np.ndarray) -> float:
-    if not np.isfinite(logits).all():
-        raise Unavailable("the student's logits are not finite")
-    return 100.0 * float(np.mean(logits.argmax(1) == labels))
 
 
 def _others(ev: Evidence) -> dict[str, Callable[[], Labelled]]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from harness.errors import Unavailable
 from harness.metrics.base import STORED, Column, Evidence, Metric
+from harness.metrics.distance import finite
 
 #: images transformed at a time
 _BLOCK = 500
@@ -32,9 +33,7 @@ def diversity(ev: Evidence) -> dict[str, float]:
 
 def _distances(h: np.ndarray, classes: np.ndarray) -> dict[int, float]:
     """Class -> mean over its pairs of 1 - cos; a feature of length zero is at distance 1 from any other."""
-    wide = h.astype(np.float64)
-    if not np.isfinite(wide).all():
-        raise Unavailable("features are not finite")
+    wide = finite(h)
     wide = wide / np.maximum(np.abs(wide).max(1, keepdims=True), 1e-300)  # no square may over- or underflow
     length = np.sqrt((wide**2).sum(1, keepdims=True))
     unit = np.divide(wide, length, out=np.zeros_like(wide), where=length > 0)

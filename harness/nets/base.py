@@ -76,21 +76,13 @@ class Inputs(list[Any]):
     """A list that BatchNorm layers fill with their bare inputs: nobody asked for statistics."""
 
 
-def note(layer: nn.BatchNorm2d, x: Tensor, bn: list[BNStat]) -> None:
-    """Append to a list what it collects of a layer's input x: a `BNStat`, or x itself to `Inputs`."""
-    if isinstance(bn, Inputs):
-        bn.append(x)
-    else:
-        bn.append(bn_stat(layer, x))
-
-
 class TapBN(nn.BatchNorm2d):
-    """BatchNorm2d that, handed a list, notes its input there (`note`); without one it costs nothing."""
+    """BatchNorm2d that, handed a list, notes its input there; without one it costs nothing."""
 
-    def forward(self, input: Tensor, bn: list[BNStat] | None = None) -> Tensor:
-        """Normalise ``input`` (B, C, H, W); same shape out."""
+    def forward(self, input: Tensor, bn: list[Any] | None = None) -> Tensor:
+        """Normalise ``input`` (B, C, H, W); same shape out. `Inputs` get the input bare."""
         if bn is not None:
-            note(self, input, bn)
+            bn.append(input if isinstance(bn, Inputs) else bn_stat(self, input))
         return super().forward(input)
 
 
@@ -131,40 +123,23 @@ class Net(network.Net):
 
     def forward(self, x: Tensor, taps: Sequence[str] = ()) -> Tensor | Out:
         """Classify: normaliser, `features`, head."""
-        check_taps(taps)
+        for tap in taps:
+            if tap not in TAPS:
+                raise DfkdError(f"unknown tap {tap!r}; known: {', '.join(TAPS)}")
         maps: list[Tensor] | None = [] if "maps" in taps else None
-        bn = collector(taps)
+        bn: list[Any] | None = [] if "bn" in taps else Inputs() if "inputs" in taps else None
         h = self.features((x - self.mean) / self.std, maps, bn)
         logits = fp32(self.head(h))
         if not taps:
             return logits
+        seen = tuple(bn or ())
         return Out(
             logits,
             fp32(h) if "h" in taps else None,
             None if maps is None else tuple(maps),
-            *collected(taps, bn),
+            seen if "bn" in taps else None,
+            tuple(b.input if "bn" in taps else b for b in seen) if "inputs" in taps else None,
         )
-
-
-def collector(taps: Sequence[str]) -> list[BNStat] | None:
-    """What BatchNorm layers fill for these taps, or None."""
-    return [] if "bn" in taps else Inputs() if "inputs" in taps else None
-
-
-def collected(
-    taps: Sequence[str], bn: list[BNStat] | None
-) -> tuple[tuple[BNStat, ...] | None, tuple[Tensor, ...] | None]:
-    """The ``bn`` and ``inputs`` of an `Out` from a full `collector`."""
-    if bn is None or isinstance(bn, Inputs):
-        return None, None if bn is None else tuple(bn)
-    return tuple(bn), tuple(b.input for b in bn) if "inputs" in taps else None
-
-
-def check_taps(taps: Sequence[str]) -> None:
-    """Raise for a tap that no network has."""
-    for tap in taps:
-        if tap not in TAPS:
-            raise DfkdError(f"unknown tap {tap!r}; known: {', '.join(TAPS)}")
 
 
 def fan_out_normal(net: Net, head_std: float | None = None) -> None:

@@ -25,7 +25,8 @@ def build(name: str, task: Task) -> Net:
     Raises:
         DfkdError: for an unknown name, or a task the network cannot take.
     """
-    return nets.get(name)(task)
+    nets.check(name)
+    return nets.builders()[name](task)
 
 
 @lru_cache(maxsize=256)
@@ -55,7 +56,8 @@ class Nets:
     """Classifiers: each module of `harness.nets` may define ``NETS``: name -> builder."""
 
     @lru_cache  # noqa: B019 - one registry, one life
-    def _all(self) -> dict[str, Builder]:
+    def builders(self) -> dict[str, Builder]:
+        """By name."""
         package = importlib.import_module("harness.nets")
         found: dict[str, Builder] = {}
         for info in pkgutil.iter_modules(package.__path__):
@@ -65,21 +67,12 @@ class Nets:
 
     def names(self) -> list[str]:
         """Every network's name."""
-        return sorted(self._all())
+        return sorted(self.builders())
 
     def check(self, name: str) -> None:
         """Raise the error for an unknown name."""
-        if name not in self._all():
+        if name not in self.builders():
             raise unknown("net", name, self.names())
-
-    def get(self, name: str) -> Builder:
-        """The builder.
-
-        Raises:
-            DfkdError: for an unknown name.
-        """
-        self.check(name)
-        return self._all()[name]
 
 
 nets = Nets()

@@ -23,14 +23,9 @@ FINALS = ("tanh_bn", "sigmoid", "bn")
 
 #: which of the four normalisations are categorical; which one the 3-layer variant drops is not recorded
 CFE_PRESETS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {
-        "full": (0, 1, 2, 3),
-        "drop0": (1, 2, 3),
-        "drop1": (0, 2, 3),
-        "drop2": (0, 1, 3),
-        "drop3": (0, 1, 2),
-        "none": (),
-    }
+    {"full": (0, 1, 2, 3)}
+    | {f"drop{i}": tuple(j for j in range(4) if j != i) for i in range(4)}
+    | {"none": ()}
 )
 
 
@@ -239,12 +234,12 @@ class CFEGenerator(Trunk):
 class Adapter(nn.Module):
     """Student feature (B, d_in) -> teacher's width (B, d_out): linear, ReLU, linear, then unit length."""
 
-    def __init__(self, d_in: int, d_out: int, hidden: int | None = None, *, normalise: bool = True) -> None:
-        """``hidden`` defaults to ``d_in``; ``normalise=False`` leaves the length as it comes, as released."""
+    def __init__(self, d_in: int, d_out: int, *, normalise: bool = True) -> None:
+        """``normalise=False`` leaves the length as it comes, as released."""
         super().__init__()
         self.normalise = normalise
-        self.lin1 = nn.Linear(d_in, hidden or d_in)
-        self.lin2 = nn.Linear(hidden or d_in, d_out)
+        self.lin1 = nn.Linear(d_in, d_in)
+        self.lin2 = nn.Linear(d_in, d_out)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, d_in) -> (B, d_out), fp32."""

@@ -26,11 +26,9 @@ MAP_ABOVE = 1 << 30
 
 def cache_dir() -> Path:
     """Where what can be made again is kept: ``DFKD_CACHE``, else the user's cache."""
-    if env := os.environ.get("DFKD_CACHE"):
-        return Path(env)
     from platformdirs import user_cache_path
 
-    return user_cache_path("dfkd-bench")
+    return Path(os.environ.get("DFKD_CACHE") or user_cache_path("dfkd-bench"))
 
 
 def of_arrays(arrays: Iterable[np.ndarray]) -> str:

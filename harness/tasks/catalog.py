@@ -50,49 +50,24 @@ _PAD, _FLIP = frozenset({"pad"}), frozenset({"pad", "flip"})
 _C10 = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 _C100 = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# What the rows of one source share: sizes, recipe, opener.
+_SKLEARN = (898, 899), "small", "sources:digits"
+_CIFAR = (50_000, 10_000), "cifar", "sources:torchvision"
 
 TASKS: dict[str, BuiltIn] = {
     row.task.name: row
     for row in (
-        BuiltIn(
-            Task("digits", 1, 1, 8, _DIGITS, (0.3035,), (0.3743,), _PAD),
-            sizes=(898, 899),
-            recipe="small",
-            opener="sources:digits",
-        ),
-        BuiltIn(
-            Task("digits16", 1, 1, 16, _DIGITS, (0.3035,), (0.3171,), _PAD),
-            sizes=(898, 899),
-            recipe="small",
-            opener="sources:digits",
-        ),
+        BuiltIn(Task("digits", 1, 1, 8, _DIGITS, (0.3035,), (0.3743,), _PAD), *_SKLEARN),
+        BuiltIn(Task("digits16", 1, 1, 16, _DIGITS, (0.3035,), (0.3171,), _PAD), *_SKLEARN),
         BuiltIn(
             Task("mnist", 1, 1, 28, _DIGITS, (0.1307,), (0.3081,), _PAD),
-            sizes=(60_000, 10_000),
-            recipe="mnist",
-            opener="sources:torchvision",
-            home="MNIST/raw",
+            *((60_000, 10_000), "mnist", "sources:torchvision", "MNIST/raw"),
         ),
-        BuiltIn(
-            Task("cifar10", 1, 3, 32, _CIFAR10, *_C10, _FLIP),
-            sizes=(50_000, 10_000),
-            recipe="cifar",
-            opener="sources:torchvision",
-            home="cifar-10-batches-py",
-        ),
-        BuiltIn(
-            Task("cifar100", 1, 3, 32, _CIFAR100, *_C100, _FLIP),
-            sizes=(50_000, 10_000),
-            recipe="cifar",
-            opener="sources:torchvision",
-            home="cifar-100-python",
-        ),
+        BuiltIn(Task("cifar10", 1, 3, 32, _CIFAR10, *_C10, _FLIP), *_CIFAR, "cifar-10-batches-py"),
+        BuiltIn(Task("cifar100", 1, 3, 32, _CIFAR100, *_C100, _FLIP), *_CIFAR, "cifar-100-python"),
         BuiltIn(
             Task("tiny_imagenet", 1, 3, 64, _TINY, *_IMAGENET, _FLIP),
-            sizes=(100_000, 10_000),
-            recipe="cifar",
-            opener="tiny_imagenet:tiny_imagenet",
-            home="tiny-imagenet-200",
+            *((100_000, 10_000), "cifar", "tiny_imagenet:tiny_imagenet", "tiny-imagenet-200"),
         ),
     )
 }
@@ -154,7 +129,7 @@ def describe(name: str) -> Task:
     Raises:
         DfkdError: for an unknown task or an unusable folder.
     """
-    return folders.describe_folder(name) if name.startswith(FOLDER) else built_in(name).task
+    return folders.user_folder(name)[0] if name.startswith(FOLDER) else built_in(name).task
 
 
 def sizes(name: str) -> tuple[int, int]:

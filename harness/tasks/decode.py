@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.config import Task
 from harness.errors import DfkdError
 from harness.tasks import cache
-from harness.tasks.folders import Listing, reading, user_folder
+from harness.tasks.folders import Listing, reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,18 +16,8 @@ if TYPE_CHECKING:
     from harness.tasks.cache import Arrays
 
 
-def load_folder(name: str) -> tuple[Task, Arrays, list[Path]]:
-    """A folder's task, its arrays (train images and labels, test images and labels) and its files.
-
-    Raises:
-        DfkdError: for an unusable folder or image.
-    """
-    task, train, test = user_folder(name)
-    return task, *read_both(train, test, task.side)
-
-
 def read_both(train: Listing, test: Listing, side: int) -> tuple[Arrays, list[Path]]:
-    """Both splits as `read` gives them, and their files."""
+    """Train images and labels, test images and labels, as `read` gives them, and their files."""
     found = [f for part in (train, test) for group in part.values() for f in group]
     return (*read(train, side), *read(test, side)), found
 

@@ -100,6 +100,10 @@ def paired(train: Listing, test: Listing, root: Path) -> None:
 def user_folder(name: str) -> tuple[Task, Listing, Listing]:
     """A user's folder: its task, and the listings of its training and test images.
 
+    The task is RGB, normalised by 0.5 and 0.5, and bears crops and flips. Without ``side`` in the name it is
+    the median of the training images' shorter sides, rounded to 8: the head of each file is read. The
+    normaliser is fixed, since a description takes no look at the pixels.
+
     Raises:
         DfkdError: for an unusable folder.
     """
@@ -111,18 +115,6 @@ def user_folder(name: str) -> tuple[Task, Listing, Listing]:
         side = min(_MAX_SIDE, max(_MIN_SIDE, (short[len(short) // 2] + 4) // 8 * 8))
     half = (0.5, 0.5, 0.5)
     return Task(name, 1, 3, side, tuple(train), half, half, frozenset({"pad", "flip"})), train, test
-
-
-def describe_folder(name: str) -> Task:
-    """A user's folder as a task: RGB, normalised by 0.5 and 0.5, bears crops and flips.
-
-    Without ``side`` in the name it is the median of the training images' shorter sides, rounded to 8: the
-    head of each file is read. The normaliser is fixed, since a description takes no look at the pixels.
-
-    Raises:
-        DfkdError: for an unusable folder.
-    """
-    return user_folder(name)[0]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DfkdError
-from harness.tasks import cache, decode
+from harness.tasks import cache, decode, folders
 from harness.tasks.catalog import FOLDER, built_in
 from harness.tasks.sources import stratified
 
@@ -59,11 +59,9 @@ def data_root(given: Path | None = None) -> Path:
     """Where data sets lie: as given, else ``DFKD_DATA_ROOT``, else the user's cache."""
     if given is not None:
         return Path(given)
-    if env := os.environ.get("DFKD_DATA_ROOT"):
-        return Path(env)
     from platformdirs import user_cache_path
 
-    return user_cache_path("dfkd-bench") / "data"
+    return Path(os.environ.get("DFKD_DATA_ROOT") or user_cache_path("dfkd-bench") / "data")
 
 
 def load(name: str, root: Path | None = None, download: bool = False) -> TaskData:
@@ -80,7 +78,8 @@ def load(name: str, root: Path | None = None, download: bool = False) -> TaskDat
     import numpy as np
 
     if name.startswith(FOLDER):
-        task, arrays, files = decode.load_folder(name)
+        task, train, test = folders.user_folder(name)
+        arrays, files = decode.read_both(train, test, task.side)
     else:
         row = built_in(name)
         module, _, opener = row.opener.partition(":")

@@ -27,7 +27,7 @@ def tiny_imagenet(task: Task, root: Path, home: str, download: bool) -> tuple[Ar
     folder that somebody unpacked, with ``val`` regrouped or not, is read as it is.
 
     Returns:
-        Arrays and files as `harness.tasks.decode.load_folder`.
+        Arrays and files as `harness.tasks.decode.read_both`.
 
     Raises:
         DfkdError: when it is missing, another archive or not what it should be.

@@ -1,4 +1,4 @@
-"""The checkpoint of a trial, written and read: what crosses a kill; and what is kept when the trial is over."""
+"""The checkpoint of a trial, written and read: what crosses a kill, and what is kept at its end."""
 
 from __future__ import annotations
 

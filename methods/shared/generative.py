@@ -86,12 +86,9 @@ class Generative(Distiller):
         t_taps, s_taps = self.taps_G
         x, y = self.draw(self.hp.batch, self.problem.rng)
         t = see(self.T, x, t_taps)
-        s = t if self._teacher_as_rival else None if s_taps is None else see(self.S, x, s_taps)
+        own = isinstance(self.hp, GameHP) and self.hp.rival == "teacher"
+        s = t if own else None if s_taps is None else see(self.S, x, s_taps)
         return self.step("G", self.terms_G(t, s, x, y), self.clip)
-
-    @property
-    def _teacher_as_rival(self) -> bool:
-        return isinstance(self.hp, GameHP) and self.hp.rival == "teacher"
 
     def lessons(self) -> Iterator[Lesson]:
         """``s_steps`` fresh batches, made without a graph."""
@@ -114,9 +111,8 @@ class Generative(Distiller):
             G.train(self.hp.sample_mode == "train")
             for start in range(0, n, self.hp.batch):
                 # A whole batch even at the end: in train mode the statistics belong to the batch.
-                ask = (
-                    None if labels is None else _padded(labels[start : start + self.hp.batch], self.hp.batch)
-                )
+                part = slice(start, start + self.hp.batch)
+                ask = None if labels is None else _padded(labels[part], self.hp.batch)
                 x, y = self.draw(self.hp.batch, rng, ask)
                 xs.append(x)
                 ys.append(y)

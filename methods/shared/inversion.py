@@ -67,7 +67,7 @@ class Inversion(Distiller):
     @classmethod
     def skip(cls, hp: Any, task: Task, t_spec: NetSpec, s_spec: NetSpec) -> str | None:
         """BN statistics need a teacher that has them."""
-        return priors.missing_bn("bn", t_spec) if hp.bn and not t_spec.has_bn else None
+        return priors.missing_bn("bn", hp.bn, t_spec)
 
     @abstractmethod
     def begin(self, y: Tensor) -> Callable[[], Tensor]:
@@ -107,9 +107,8 @@ class Inversion(Distiller):
                 steps.append(self.step_I(self.terms_I(x, y)))
                 if hp.keep == "best":
                     loss = torch.stack(list(steps[-1].values())).sum()
-                    x_best = (
-                        x.detach().clone() if x_best is None else torch.where(loss < best, x, x_best).detach()
-                    )
+                    x_best = x.clone() if x_best is None else torch.where(loss < best, x, x_best)
+                    x_best = x_best.detach()
                     best = torch.minimum(loss, best)
         with torch.no_grad():
             x = render() if x_best is None else x_best
@@ -155,11 +154,6 @@ class Inversion(Distiller):
                 at = (labels == k).nonzero()[:, 0]
                 index[at] = of_k[torch.randint(len(of_k), (len(at),), generator=rng, device=rng.device)]
         return self._units(self.pool.rows(index))
-
-
-def render_with(G: nn.Module, z: Tensor) -> Callable[[], Tensor]:
-    """G at these z."""
-    return lambda: G(z)
 
 
 def redraw(module: nn.Module, rng: torch.Generator) -> None:

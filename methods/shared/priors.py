@@ -76,9 +76,11 @@ def l2(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x)
 
 
-def missing_bn(weight: str, t_spec: NetSpec) -> str:
-    """Why a cell stays blank whose method matches statistics that the teacher has not."""
-    return f"teacher {t_spec.name} has no BatchNorm statistics to match; set {weight}=0"
+def missing_bn(name: str, weight: float, t_spec: NetSpec) -> str | None:
+    """For `Method.skip`: why a cell stays blank whose method matches statistics that the teacher has not."""
+    if t_spec.has_bn or not weight:
+        return None
+    return f"teacher {t_spec.name} has no BatchNorm statistics to match; set {name}=0"
 
 
 def _layers(out: Out) -> tuple[BNStat, ...]:

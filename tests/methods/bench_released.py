@@ -2,9 +2,9 @@
 
 Read off the repositories; which waste a method's own repository has is `wastes`:
   weights  T and S keep weight gradients while images are made; T's are never cleared
-           (CPSC 1c6ade1, CMI 9e79fa9, Fast-Datafree 0dcecbc, ZSKT e24915d, DAFL 5e8f4e4, DFAD c161591).
+           (CPSC 1c6ade1, CMI 9e79fa9, Fast-Datafree 0dcecbc, ZSKT e24915d).
   hooks    BatchNorm statistics of T's every layer at its every forward (CPSC, CMI, Fast-Datafree).
-  graph    S's batch is rendered, and seen by T, under a graph that is then cut (CPSC; DFAD).
+  graph    S's batch is rendered, and seen by T, under a graph that is then cut (CPSC).
   through  S's batch is rendered anew for each of its steps, and its backward runs through G (ZSKT).
   files    images are written as a PNG each; S's are opened, cropped, mirrored and made a tensor one by one
            (CMI, Fast-Datafree; DeepInversion as CMI's repository runs it).
@@ -38,12 +38,10 @@ from methods.shared.student import Lesson, see
 
 def wastes(name: str, settings: dict[str, Any]) -> tuple[str, ...]:
     """Which wastes the repository of a method has, in the protocol asked for."""
-    if name in ("cmi", "fast", "deepinversion", "adi"):
-        return ("weights", "hooks", "files")
-    if name == "dfq" or settings.get("protocol") == "datafree":
+    own = {"cpsc": ("hooks", "graph"), "zskt": ("through",), "dfq": ("hooks",)}
+    if name == "zskt" and settings.get("protocol") == "datafree":
         return ("weights", "hooks")
-    own = {"cpsc": ("hooks", "graph"), "zskt": ("through",), "dafl": (), "dfad": ("graph",)}
-    return ("weights", *own[name])
+    return ("weights", *own.get(name, ("hooks", "files")))
 
 
 def released(name: str, kinds: tuple[str, ...]) -> type[Method]:

@@ -4,11 +4,10 @@
 
 WRN-40-2 -> WRN-16-1, 3 x 32 x 32, batch 64, fp32 and channels-last in both; the steps of the two halves
 stand in the authors' proportion (`ROWS`). What the wastes are: `tests.methods.bench_released`. Both keep
-pixels in 8
-bits, so that all terms of the first round can be compared. The two are timed in turn, each first every other
-time, in one process; a ratio is the median over pairs. ``cpu`` is the ratio of processor seconds: the one to
-read on a machine that has other work, with one thread. "G half" makes images, "S half" trains S. Further
-columns: ours to another released variant, or another of ours to released.
+pixels in 8 bits, so that all terms of the first round can be compared. They are timed in turn, each first
+every other time, in one process; a ratio is the median over pairs. ``cpu`` is the ratio of processor seconds:
+the one to read on a machine that has other work, with one thread. "G half" makes images, "S half" trains S.
+``--formula`` adds the ratios of ours to released rounds that take statistics by the released formula.
 """
 
 from __future__ import annotations
@@ -62,40 +61,24 @@ ROWS = {
         {"protocol": "datafree", "g_steps": 5, "s_steps": 2},
         "1000 : 400 / 200, CMI's script (its own: 40 : 1)",
     ),
-    "adi": Row("adi", {"protocol": "datafree", "g_steps": 5, "s_steps": 2}, "as deepinversion"),
-    "dafl": Row("dafl", {}, "1 : 1 on one batch, its code"),
-    "dfad": Row("dfad", {"g_steps": 1, "s_steps": 5}, "1 : 5, its code"),
 }
-GOAL = "cpsc,zskt,zskt-datafree,dfq,cmi,fast,deepinversion"
 
 
-class Variant(NamedTuple):
-    """How a round is done."""
-
-    released: bool = False
-    published: bool = False  # their formula of the statistics
-    channels_last: bool = True
-    precision: str = "fp32"
-    compile: bool = False
-
-
-def problem(variant: Variant, task: Task = CIFAR, pair: tuple[str, str] = PAIR) -> Problem:
+def problem(task: Task = CIFAR, pair: tuple[str, str] = PAIR) -> Problem:
     """Seeded random networks."""
     torch.manual_seed(0)
     teacher, student = (build(name, task) for name in pair)
     with torch.no_grad():
         teacher(torch.rand(64, *task.shape))
     teacher.eval().requires_grad_(False)
-    compute = Compute(
-        precision=variant.precision, channels_last=variant.channels_last, compile=variant.compile
-    )
+    compute = Compute(channels_last=True)
     compute.prepare("T", teacher)
     compute.prepare("S", student)
     return Problem(task, teacher, student, Clock(0, 0.5), torch.Generator().manual_seed(1), compute)
 
 
-def make(row: Row, variant: Variant, on: Problem, batch: int = 64, **also: Any) -> Method:
-    """The row's method on a problem."""
+def make(row: Row, on: Problem, theirs: bool, batch: int = 64, **also: Any) -> Method:
+    """The row's method on a problem, with the released wastes or without."""
     ours = registry.methods.get(row.method)
     fields = settings_of(ours.HP)
     usual = {"batch": batch, "synthesis_batch": batch, "warmup_rounds": 0, "pool_dtype": "uint8"}
@@ -104,7 +87,7 @@ def make(row: Row, variant: Variant, on: Problem, batch: int = 64, **also: Any) 
     hp = ours.HP(
         **resolve(row.method, ours.HP, ours.PRESETS, {k: v for k, v in wanted.items() if k in fields})
     )
-    cls = released(row.method, wastes(row.method, row.settings)) if variant.released else ours
+    cls = released(row.method, wastes(row.method, row.settings)) if theirs else ours
     method = cls(on, hp)
     for name, part in method.parts.items():
         on.compute.prepare(name, part)
@@ -121,27 +104,26 @@ class Took(NamedTuple):
 
 
 class Bench:
-    """A variant of a row, ready to be timed."""
+    """A way to do a row's rounds, ready to be timed."""
 
-    def __init__(self, row: Row, variant: Variant, batch: int) -> None:
-        self.variant, self.halves = variant, dict.fromkeys(("synthesize", "distill"), 0.0)
-        self.method = make(row, variant, problem(variant), batch)
+    def __init__(self, row: Row, theirs: bool, batch: int, formula: bool = False) -> None:
+        self.formula, self.halves = formula, dict.fromkeys(("synthesize", "distill"), 0.0)
+        self.method = make(row, problem(), theirs, batch)
         for half in self.halves:
             setattr(self.method, half, self._timed(half, getattr(self.method, half)))
 
     def _timed(self, half: str, work: Callable[[], Any]) -> Callable[[], Any]:
         def timed() -> Any:
             began = time.perf_counter()
-            try:
-                return work()
-            finally:
-                self.halves[half] = time.perf_counter() - began
+            found = work()
+            self.halves[half] = time.perf_counter() - began
+            return found
 
         return timed
 
     def round(self) -> dict[str, float]:
         """One round; its terms."""
-        with published() if self.variant.published else nullcontext():
+        with published() if self.formula else nullcontext():
             return {k: float(v) for k, v in self.method.round().items()}
 
     def took(self) -> Took:
@@ -162,12 +144,11 @@ def ratio(of: Iterable[float], to: Iterable[float]) -> float:
     return statistics.median(a / b for a, b in zip(of, to, strict=True))
 
 
-def bench(row: Row, more: dict[str, Variant], rounds: int, batch: int) -> tuple[dict[str, list[Took]], float]:
-    """Times by variant, and how far the terms of the released and our first round are apart."""
-    made = {
-        name: Bench(row, variant, batch)
-        for name, variant in {"released": Variant(released=True), "ours": Variant(), **more}.items()
-    }
+def bench(row: Row, formula: bool, rounds: int, batch: int) -> tuple[dict[str, list[Took]], float]:
+    """Times by way, and how far the terms of the released and our first round are apart."""
+    made = {"released": Bench(row, True, batch), "ours": Bench(row, False, batch)}
+    if formula:
+        made["formula"] = Bench(row, True, batch, formula=True)
     first = {name: b.round() for name, b in made.items()}  # warms up, too
     took: dict[str, list[Took]] = {name: [] for name in made}
     for at in range(rounds):
@@ -179,46 +160,30 @@ def bench(row: Row, more: dict[str, Variant], rounds: int, batch: int) -> tuple[
 def main() -> None:
     """Print the table."""
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    ask.add_argument("--methods", default=GOAL, help=f"of {','.join(ROWS)}, or all; usually {GOAL}")
+    ask.add_argument("--methods", default=",".join(ROWS), help="which rows; all by default")
     ask.add_argument("--rounds", type=int, default=3, help="pairs timed, after one to warm up")
     ask.add_argument("--threads", type=int, default=1)
     ask.add_argument("--batch", type=int, default=64)
     ask.add_argument("--formula", action="store_true", help="also released with their formula of statistics")
-    ask.add_argument(
-        "--published", action="store_true", help="the same in the contiguous layout, as published"
-    )
-    ask.add_argument("--bf16", action="store_true", help="also ours in bf16")
-    ask.add_argument(
-        "--compile", action="store_true", help="also ours in bf16, compiled (minutes to warm up)"
-    )
     given = ask.parse_args()
-    more = {
-        "formula": Variant(released=True, published=True),
-        "published": Variant(released=True, published=True, channels_last=False),
-        "bf16": Variant(precision="bf16"),
-        "compile": Variant(precision="bf16", compile=True),
-    }
-    more = {name: variant for name, variant in more.items() if getattr(given, name)}
-    names = list(ROWS) if given.methods == "all" else given.methods.split(",")
     print(f"{given.threads} threads, batch {given.batch}, {given.rounds} pairs; s a round are medians")
     print(
         f"{'method':14} {'released':>8} {'ours':>7} {'ratio':>6} {'cpu':>5} {'G half':>6} {'S half':>6}",
         end="",
     )
-    print("".join(f" {name:>9} {'ratio':>6} {'cpu':>5}" for name in more), " terms apart  G : S steps")
-    for name in names:
+    print(f" {'formula':>8} {'ratio':>6} {'cpu':>5}" * given.formula, " terms apart  G : S steps")
+    for name in given.methods.split(","):
         with own_globals(0, given.threads):
-            took, off = bench(ROWS[name], more, given.rounds, given.batch)
+            took, off = bench(ROWS[name], given.formula, given.rounds, given.batch)
         columns = {k: Took(*zip(*v, strict=True)) for k, v in took.items()}  # type: ignore[arg-type]
-        base, ours = columns["released"], columns["ours"]
         seconds = {k: statistics.median(v.wall) for k, v in columns.items()}
-        ratios = [ratio(a, b) for a, b in zip(ours, base, strict=True)]
+        ratios = {
+            k: [ratio(a, b) for a, b in zip(columns["ours"], v, strict=True)] for k, v in columns.items()
+        }
         print(f"{name:14} {seconds['released']:8.2f} {seconds['ours']:7.2f}", end="")
-        print(" {:6.2f} {:5.2f} {:6.2f} {:6.2f}".format(*ratios), end="")
-        for k, v in more.items():
-            pair = (ours, columns[k]) if v.released else (columns[k], base)
-            print(f" {seconds[k]:9.2f} {ratio(pair[0].wall, pair[1].wall):6.2f}", end="")
-            print(f" {ratio(pair[0].cpu, pair[1].cpu):5.2f}", end="")
+        print(" {:6.2f} {:5.2f} {:6.2f} {:6.2f}".format(*ratios["released"]), end="")
+        if given.formula:
+            print(" {:8.2f} {:6.2f} {:5.2f}".format(seconds["formula"], *ratios["formula"][:2]), end="")
         print(f"  {off:11.0e}  {ROWS[name].whose}", flush=True)
 
 

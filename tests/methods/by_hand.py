@@ -4,6 +4,7 @@ import dataclasses
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 import torch
 from torch.nn.functional import pad
 
@@ -145,6 +146,13 @@ class Adam:
             m, v = self.m[i] / (1 - b1**self.t), self.v[i] / (1 - b2**self.t)
             self.values[i] -= self.lr * m / (np.sqrt(v) + self.eps)
         return [torch.tensor(v, dtype=torch.float32) for v in self.values]
+
+
+def terms_are(expected, got, rel=1e-4):
+    """A step had these terms and no other, near enough to what they are by hand."""
+    assert set(got) == set(expected)
+    for k, v in expected.items():
+        assert got[k].item() == pytest.approx(v.item(), rel=rel, abs=1e-6), k
 
 
 def rows_of(pool):

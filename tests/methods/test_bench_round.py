@@ -4,20 +4,19 @@ import pytest
 import torch
 
 from harness.compute import own_globals
-from harness.config import Task
+from tests.build import a_task
 from tests.methods.bench_released import wastes
-from tests.methods.bench_round import ROWS, Variant, apart, make, problem
+from tests.methods.bench_round import ROWS, apart, make, problem
 
-TOY = Task("toy", 1, 3, 16, ("a", "b", "c"), (0.3,) * 3, (0.35,) * 3, frozenset({"pad", "flip"}))
+TOY = a_task(8, 3, 3, ("pad", "flip"))
 PAIR = ("wrn16_2", "wrn16_1")
 SMALL = {"nz": 8, "g_steps": 2, "s_steps": 2}
 
 
 def _method(name, released):
     row = ROWS[name]
-    also = {"nz": 8} if name == "dafl" else SMALL
-    row = row._replace(settings={k: v for k, v in row.settings.items() if k not in (*also, "batch")})
-    return make(row, Variant(released), problem(Variant(), TOY, PAIR), batch=8, **also)
+    row = row._replace(settings={k: v for k, v in row.settings.items() if k not in (*SMALL, "batch")})
+    return make(row, problem(TOY, PAIR), released, batch=8, **SMALL)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -38,10 +37,3 @@ def test_the_released_way_gives_our_terms_and_wastes(name):
     if "through" in kinds:
         assert ours.updates == theirs.updates
         assert ours.problem.compute.meter.passes["G"][0] < theirs.problem.compute.meter.passes["G"][0]
-
-
-def test_every_goal_method_has_the_wastes_of_its_repository():
-    assert wastes("cmi", {}) == ("weights", "hooks", "files")
-    assert wastes("zskt", {}) == ("weights", "through")
-    assert wastes("zskt", {"protocol": "datafree"}) == ("weights", "hooks")
-    assert wastes("cpsc", {}) == ("weights", "hooks", "graph")

@@ -13,11 +13,12 @@ from harness.trials import check
 ROOT = Path(__file__).parents[2]
 
 
+CODE = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S).group(1)
+
+
 @pytest.fixture
 def balanced(tmp_path, monkeypatch):
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    code = re.search(r"```python\n(.*?)```", text, re.S).group(1)
-    (tmp_path / "balanced.py").write_text(code)
+    (tmp_path / "balanced.py").write_text(CODE)
     import methods
 
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
@@ -40,7 +41,5 @@ def test_the_example_joins_the_demo_without_an_edit(balanced):
     assert mine[0].settings["batch"] == 128  # the grid's common settings reach it
 
 
-def test_the_example_is_short(balanced):
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    code = re.search(r"```python\n(.*?)```", text, re.S).group(1)
-    assert len(code[code.index("from dataclasses") :].splitlines()) < 40
+def test_the_example_is_short():
+    assert len(CODE[CODE.index("from dataclasses") :].splitlines()) < 40

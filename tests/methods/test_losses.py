@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
@@ -20,10 +19,64 @@ def _pair(seed, rows=7, classes=5):
     return torch.randn(rows, classes, generator=g), torch.randn(rows, classes, generator=g)
 
 
-def test_kl_by_hand():
+log, sqrt, exp = math.log, math.sqrt, math.exp
+S2, T2 = tensor([[1.0, 2.0], [3.0, 4.0]]), tensor([[0.0, 4.0], [3.0, 1.0]])  # differences 1, -2, 0, 3
+H = tensor([[1.0, -2.0], [3.0, 0.0]])
+# at temperature 3 their softmaxes are (1/4, 3/4) and (3/4, 1/4), with the mean (1/2, 1/2)
+P, Q = 3 * tensor([[0.0, log(3)]]), 3 * tensor([[log(3), 0.0]])
+SURE = tensor([[300.0, 0.0]])
+Z = 1 + sqrt(2) + sqrt(3)  # at tau 2 the teacher's softmax is (1, sqrt 2, sqrt 3) / Z
+# rows a, b of class 0 at a right angle, c of class 1 equal to a; tau 1.
+# a: log p(b) = 0 - log(e^0 + e^1); b: log p(a) = 0 - log(e^0 + e^0); c has no positive.
+ROWS, CLASSES = tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), tensor([0, 0, 1])
+# squares of (1, 2) and (1, 0), their channel mean (1, 2), of length sqrt 5; against (0, 1), of length 1
+A, B = tensor([[[[1.0, 2.0]], [[-1.0, 0.0]]]]), tensor([[[[0.0, 7.0]]]])
+MAPS = ((1 / sqrt(5)) ** 2 + (2 / sqrt(5) - 1) ** 2) / 2
+ENTROPY = sum(x / 6 * log(x / 6) for x in (1, 2, 3))
+
+BY_HAND = {
     # sum p log(p / (1/3)) with p = 1/6, 2/6, 3/6
-    expected = (1 / 6) * math.log(0.5) + (2 / 6) * math.log(1.0) + (3 / 6) * math.log(1.5)
-    assert losses.kl(T, UNIFORM).item() == pytest.approx(expected, abs=1e-6)
+    "kl": (losses.kl(T, UNIFORM), 1 / 6 * log(0.5) + 3 / 6 * log(1.5)),
+    "kl of a shift": (losses.kl(T, T + 5), 0),
+    "kl_mean": (losses.kl_mean(T, UNIFORM), (1 / 6 * log(0.5) + 3 / 6 * log(1.5)) / 3),
+    "kd": (losses.kd(T, UNIFORM, 2.0), 4 * sum(x / Z * log(3 * x / Z) for x in (1, sqrt(2), sqrt(3)))),
+    "kd at tau 1": (losses.kd(T, UNIFORM, 1.0), losses.kl(T, UNIFORM)),
+    "l2": (losses.l2(S2, T2), (1 + 4 + 0 + 9) / 4),
+    "l1": (losses.l1(S2, T2), (1 + 2 + 0 + 3) / 4),
+    "log_mse": (losses.log_mse(S2, T2), log(14 / 4)),
+    "log_fro": (losses.log_fro(S2, T2), log(sqrt(14))),
+    "ce": (losses.ce(T, tensor([2])), -log(3 / 6)),
+    "one_hot": (losses.one_hot(T), -log(1 / 2)),
+    "one_hot of a sure one": (losses.one_hot(100 * T), 0),
+    "activation": (losses.activation(H), -6 / 4),
+    # mean of (1, 2, 3) / 6 and (3, 2, 1) / 6 is uniform: -log K; one sample alone is its own entropy
+    "class_balance": (losses.class_balance(torch.cat([T, T.flip(1)])), -log(3)),
+    "class_balance of one": (losses.class_balance(T), ENTROPY),
+    "class_balance in base 10": (losses.class_balance(T, 10.0), ENTROPY / log(10)),
+    "scl": (losses.scl(ROWS, CLASSES, 1.0), (log(1 + math.e) + log(2)) / 2),
+    # row 1: t = (1, 2, 3) / 6 and s = (1, 1, 2) / 4 agree on class 2; row 2 disagrees, and counts in B = 2
+    "kl_agreeing": (
+        losses.kl_agreeing(torch.cat([T, T]), tensor([[0.0, 0.0, log(2)], [1.0, 0.0, 0.0]])),
+        (1 / 6 * log(4 / 6) + 2 / 6 * log(8 / 6)) / 2,
+    ),
+    # KL(P||M) = 1/4 log(1/2) + 3/4 log(3/2) = KL(Q||M)
+    "js": (losses.js(P, Q), 0.25 * log(0.5) + 0.75 * log(1.5)),
+    # arguments swapped: KL(M||P) = 1/2 log(1/2 / 1/4) + 1/2 log(1/2 / 3/4) = KL(M||Q)
+    "js_clamped": (losses.js_clamped(P, Q), 0.5 * log(2) + 0.5 * log(2 / 3)),
+    # both sure, of different classes: (0.99, 0.01) and (0.01, 0.99), their mean (1/2, 1/2)
+    "js_clamped at the clamp": (
+        losses.js_clamped(SURE, SURE.flip(1)),
+        0.5 * log(0.5 / 0.99) + 0.5 * log(0.5 / 0.01),
+    ),
+    "attention": (losses.attention([A], [B]), MAPS),
+    "attention of two stages": (losses.attention([A, A], [B, B]), 2 * MAPS),
+    "instance alone": (losses.instance(tensor([[0.6, 0.8]]), tensor([[-0.6, -0.8]]), 0.1, 1), 0),
+}
+
+
+@pytest.mark.parametrize(("got", "expected"), BY_HAND.values(), ids=BY_HAND)
+def test_by_hand(got, expected):
+    assert float(got) == pytest.approx(float(expected), rel=1e-5, abs=1e-6)
 
 
 def test_kl_against_torch_distributions():
@@ -32,64 +85,6 @@ def test_kl_against_torch_distributions():
     p, q = (torch.distributions.Categorical(logits=u / 3) for u in (t, s))
     expected = torch.distributions.kl_divergence(p, q).mean()
     assert losses.kl(t, s, 3.0).item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_kl_is_zero_on_itself_and_blind_to_a_shift():
-    s = torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
-    assert losses.kl(s, s).item() == pytest.approx(0.0, abs=1e-7)
-    assert losses.kl(s, s + 5.0).item() == pytest.approx(0.0, abs=1e-6)
-
-
-def test_kd_is_tau_squared_times_kl():
-    # at tau 2 the teacher's softmax is (1, sqrt 2, sqrt 3) / Z
-    z = 1 + math.sqrt(2) + math.sqrt(3)
-    p = [1 / z, math.sqrt(2) / z, math.sqrt(3) / z]
-    expected = 4 * sum(x * math.log(3 * x) for x in p)
-    assert losses.kd(T, UNIFORM, 2.0).item() == pytest.approx(expected, abs=1e-6)
-
-
-def test_kd_is_zero_on_itself_and_kl_at_tau_one():
-    t, s = _pair(5)
-    assert losses.kd(t, t, 4.0).item() == pytest.approx(0.0, abs=1e-5)
-    assert losses.kd(t, s, 1.0).item() == losses.kl(t, s).item()
-
-
-def test_kl_mean_by_hand_and_a_kth_of_kl():
-    # the mean of p log(3 p) over the three entries, p = 1/6, 2/6, 3/6
-    expected = ((1 / 6) * math.log(1 / 2) + (3 / 6) * math.log(3 / 2)) / 3
-    assert losses.kl_mean(T, UNIFORM).item() == pytest.approx(expected, abs=1e-6)
-    t, s = _pair(6)
-    p, q = t.softmax(1).numpy(), s.softmax(1).numpy()
-    assert losses.kl_mean(t, s).item() == pytest.approx((p * np.log(p / q)).mean(), rel=1e-4)
-    assert losses.kl_mean(t, s).item() == pytest.approx(losses.kl(t, s).item() / 5, rel=1e-6)
-
-
-S2, T2 = tensor([[1.0, 2.0], [3.0, 4.0]]), tensor([[0.0, 4.0], [3.0, 1.0]])  # differences 1, -2, 0, 3
-
-
-def test_distances_of_logits_by_hand():
-    assert losses.l2(S2, T2).item() == pytest.approx((1 + 4 + 0 + 9) / 4)
-    assert losses.l1(S2, T2).item() == pytest.approx((1 + 2 + 0 + 3) / 4)
-    assert losses.log_mse(S2, T2).item() == pytest.approx(math.log(14 / 4), rel=1e-6)
-    assert losses.log_fro(S2, T2).item() == pytest.approx(math.log(math.sqrt(14)), rel=1e-6)
-
-
-@pytest.mark.parametrize("loss", [losses.l1, losses.l2, losses.log_mse, losses.log_fro])
-def test_distances_are_symmetric(loss):
-    assert loss(S2, T2).item() == loss(T2, S2).item()
-
-
-def test_cross_entropy_by_hand():
-    assert losses.ce(T, tensor([2])).item() == pytest.approx(-math.log(3 / 6), abs=1e-6)
-
-
-def test_cross_entropy_is_blind_to_a_shift_and_to_order():
-    u, _ = _pair(7)
-    y = tensor([0, 1, 2, 3, 4, 0, 1])
-    order = tensor([3, 1, 0, 6, 5, 2, 4])
-    for loss in (losses.ce, losses.ce_of_softmax):
-        assert loss(u + 3.0, y).item() == pytest.approx(loss(u, y).item(), rel=1e-5)
-        assert loss(u[order], y[order]).item() == pytest.approx(loss(u, y).item(), rel=1e-6)
 
 
 def test_cross_entropy_of_a_softmax_by_hand_and_within_its_bounds():
@@ -101,38 +96,10 @@ def test_cross_entropy_of_a_softmax_by_hand_and_within_its_bounds():
     assert losses.ce_of_softmax(sure, wrong).item() == pytest.approx(math.log(math.e + 99), abs=1e-4)
 
 
-def test_one_hot_by_hand_and_smallest_when_sure():
-    assert losses.one_hot(T).item() == pytest.approx(-math.log(1 / 2), abs=1e-6)
-    assert losses.one_hot(100 * T).item() == pytest.approx(0.0, abs=1e-6)
-
-
-def test_activation_by_hand_and_blind_to_sign():
-    h = tensor([[1.0, -2.0], [3.0, 0.0]])
-    assert losses.activation(h).item() == pytest.approx(-6 / 4)
-    assert losses.activation(-h).item() == losses.activation(h).item()
-
-
-def test_class_balance_by_hand_and_in_both_logarithms():
-    # mean of (1,2,3)/6 and (3,2,1)/6 is uniform: -log K; one sample alone is its own entropy
-    both = torch.cat([T, T.flip(1)])
-    assert losses.class_balance(both).item() == pytest.approx(-math.log(3), abs=1e-6)
-    alone = sum(x / 6 * math.log(x / 6) for x in (1, 2, 3))
-    assert losses.class_balance(T).item() == pytest.approx(alone, abs=1e-6)
-    assert losses.class_balance(T, 10.0).item() == pytest.approx(alone / math.log(10), abs=1e-6)
-
-
 def test_class_balance_is_finite_for_a_class_never_seen():
     t = tensor([[200.0, 0.0, 0.0]], requires_grad=True)
     losses.class_balance(t).backward()
     assert torch.isfinite(t.grad).all()
-
-
-def test_scl_by_hand():
-    # rows a, b of class 0 at a right angle, c of class 1 equal to a; tau 1.
-    # a: log p(b) = 0 - log(e^0 + e^1); b: log p(a) = 0 - log(e^0 + e^0); c has no positive.
-    h, y = tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), tensor([0, 0, 1])
-    expected = (math.log(1 + math.e) + math.log(2)) / 2
-    assert losses.scl(h, y, 1.0).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_scl_ignores_order_and_against_a_loop():
@@ -150,21 +117,6 @@ def test_scl_ignores_order_and_against_a_loop():
     assert losses.scl(h[order], y[order], 0.07).item() == pytest.approx(total / 12, rel=1e-5)
 
 
-def test_scl_falls_when_classes_gather():
-    apart = tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
-    assert losses.scl(apart, tensor([0, 1, 0, 1]), 0.1) < losses.scl(apart, tensor([0, 0, 1, 1]), 0.1)
-
-
-# --- agreement, divergences of Jensen and Shannon, attention, instances -----------------------------
-
-
-def test_kl_agreeing_by_hand():
-    # row 1: t = (1, 2, 3) / 6 and s = (1, 1, 2) / 4 agree on class 2; row 2 disagrees, and counts in B = 2
-    t, s = torch.cat([T, T]), tensor([[0.0, 0.0, math.log(2)], [1.0, 0.0, 0.0]])
-    first = (1 / 6) * math.log(4 / 6) + (2 / 6) * math.log(8 / 6) + (3 / 6) * math.log(6 / 6)
-    assert losses.kl_agreeing(t, s).item() == pytest.approx(first / 2, abs=1e-6)
-
-
 def test_kl_agreeing_is_zero_when_they_never_do_and_kl_when_they_always_do():
     t, s = _pair(8)
     never = torch.nn.functional.one_hot((t.argmax(1) + 1) % 5, 5) * 9.0
@@ -179,16 +131,6 @@ def test_kl_agreeing_has_no_gradient_where_they_disagree():
     agree = t.argmax(1) == s.argmax(1)
     assert 0 < agree.sum() < 7
     assert ((s.grad.abs().sum(1) > 0) == agree).all()
-
-
-# at temperature 3 their softmaxes are (1/4, 3/4) and (3/4, 1/4), with the mean (1/2, 1/2)
-P, Q = 3 * tensor([[0.0, math.log(3)]]), 3 * tensor([[math.log(3), 0.0]])
-
-
-def test_js_by_hand():
-    # KL(P||M) = 1/4 log(1/2) + 3/4 log(3/2) = KL(Q||M)
-    expected = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
-    assert losses.js(P, Q).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_js_against_scipy():
@@ -209,16 +151,6 @@ def test_js_is_symmetric_and_in_zero_to_log_two():
     assert losses.js(far, far.flip(1)).item() == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_clamped_js_by_hand():
-    # arguments swapped: KL(M||P) = 1/2 log(1/2 / 1/4) + 1/2 log(1/2 / 3/4) = KL(M||Q)
-    expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
-    assert losses.js_clamped(P, Q).item() == pytest.approx(expected, abs=1e-6)
-    # both sure, of different classes: (0.99, 0.01) and (0.01, 0.99), their mean (1/2, 1/2)
-    sure = tensor([[300.0, 0.0]])
-    expected = 0.5 * math.log(0.5 / 0.99) + 0.5 * math.log(0.5 / 0.01)
-    assert losses.js_clamped(sure, sure.flip(1)).item() == pytest.approx(expected, rel=1e-5)
-
-
 def test_clamped_js_is_symmetric_zero_on_itself_and_dead_beyond_the_clamp():
     t, s = _pair(12)
     assert losses.js_clamped(t, s).item() == pytest.approx(losses.js_clamped(s, t).item(), rel=1e-5)
@@ -226,14 +158,6 @@ def test_clamped_js_is_symmetric_zero_on_itself_and_dead_beyond_the_clamp():
     sure, other = tensor([[300.0, 0.0]], requires_grad=True), tensor([[0.0, 300.0]])
     losses.js_clamped(other, sure).backward()
     assert (sure.grad == 0).all()
-
-
-def test_attention_by_hand():
-    # squares of (1, 2) and (1, 0), their channel mean (1, 2), of length sqrt 5; against (0, 1), of length 1
-    s, t = tensor([[[[1.0, 2.0]], [[-1.0, 0.0]]]]), tensor([[[[0.0, 7.0]]]])
-    expected = ((1 / math.sqrt(5)) ** 2 + (2 / math.sqrt(5) - 1) ** 2) / 2
-    assert losses.attention([s], [t]).item() == pytest.approx(expected, abs=1e-6)
-    assert losses.attention([s, s], [t, t]).item() == pytest.approx(2 * expected, abs=1e-6)
 
 
 def test_attention_is_zero_on_itself_symmetric_and_blind_to_scale_sign_and_channels_order():
@@ -268,8 +192,3 @@ def test_instance_ignores_the_order_of_current_rows_and_of_the_bank():
     value = losses.instance(a, b, 0.1, 4).item()
     order = tensor([2, 0, 3, 1, 8, 6, 4, 7, 5])  # of four current rows, and of five in the bank
     assert losses.instance(a[order], b[order], 0.1, 4).item() == pytest.approx(value, rel=1e-5)
-
-
-def test_instance_alone_is_zero():
-    one = tensor([[0.6, 0.8]])
-    assert losses.instance(one, -one, 0.1, 1).item() == 0.0

@@ -1,6 +1,6 @@
 """Conformance of every registered method, what all share, and the references and controls.
 
-One round of every other method against its equations: tests/test_rounds_*.py.
+One round of every other method against its equations: tests/methods/test_rounds_*.py.
 """
 
 import copy
@@ -43,6 +43,18 @@ def test_a_preset_changes_what_it_names_and_yields_to_what_is_given(name):
             for changed in changes:
                 kept = resolve(name, cls.HP, cls.PRESETS, {key: value, changed: defaults[changed]})
                 assert kept[changed] == defaults[changed]
+
+
+@pytest.mark.parametrize(
+    ("name", "released"),
+    [
+        ("cpsc", {"g_optimizer": "rebuilt", "ce": "softmax", "adapter": "frozen", "order": "G_first"}),
+        ("fast", {"keep": "best", "meta": "fomaml", "meta_gradient": "sum", "reset_l0": "released"}),
+    ],
+)
+def test_released_presets_turn_every_switch_back(name, released):
+    cls = registry.methods.get(name)
+    assert released.items() <= resolve(name, cls.HP, cls.PRESETS, {"fidelity": "released"}).items()
 
 
 def test_kd_and_scratch_are_their_equations():

@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch import tensor
 
-from harness.nets.catalog import spec
 from harness.network import BNStat, Out
-from harness.trials.toy import TOY
 from methods.shared import priors
 
 
@@ -26,12 +24,8 @@ TWO = _stat([0.0], [3.0], [0.0], [1.0])  # |var| = 2
 
 def test_bn_prior_by_hand_and_zero_on_its_own_statistics():
     assert priors.bn(_out(ONE, TWO)).item() == pytest.approx(7.0)
+    assert priors.bn(_out(ONE, TWO), 10.0).item() == pytest.approx(10 * 5 + 2)  # the first layer
     assert priors.bn(_out(_stat([1.0], [2.0], [1.0], [2.0]))).item() == 0.0
-
-
-def test_bn_prior_weighs_the_first_layer():
-    assert priors.bn(_out(ONE, TWO), 10.0).item() == pytest.approx(10 * 5 + 2)
-    assert priors.bn(_out(ONE, TWO), 0.0).item() == pytest.approx(2)
 
 
 def test_bn_prior_without_the_tap_says_so():
@@ -45,10 +39,6 @@ def test_bn_prior_with_momentum_by_hand():
     # the average 1: mixed 3/4 + 3/4 = 1.5 against 1: 0.5. The other statistics match.
     memory = [(tensor([4.0, 4.0]), tensor([1.0, 1.0])), (tensor([0.0]), tensor([1.0]))]
     assert priors.bn_momentum(_out(ONE, TWO), memory, 0.75).item() == pytest.approx(1.5)
-
-
-def test_bn_prior_without_momentum_is_the_prior():
-    memory = [(tensor([9.0, 9.0]), tensor([9.0, 9.0])), (tensor([9.0]), tensor([9.0]))]
     assert priors.bn_momentum(_out(ONE, TWO), memory, 0.0).item() == priors.bn(_out(ONE, TWO)).item()
 
 
@@ -82,34 +72,25 @@ def test_the_average_of_statistics_carries_no_graph():
 
 
 def test_pooled_features_by_hand():
-    # one image, two layers: channels (1, 3 | 5, 7) and (2, 2 | 2, 2) in rows; their means side by side
-    a = tensor([[[[1.0, 3.0]], [[5.0, 7.0]]]])
-    b = tensor([[[[2.0, 4.0], [6.0, 8.0]]]])
+    # two images, two layers: of two channels and of one; their means side by side
+    a = tensor([[[[1.0, 3.0]], [[5.0, 7.0]]], [[[0.0, 1.0]], [[2.0, 2.0]]]])
+    b = tensor([[[[2.0, 4.0], [6.0, 8.0]]], [[[0.0, 0.0], [4.0, 0.0]]]])
     got = priors.pooled(_out()._replace(inputs=(a, b)))
-    assert got.tolist() == [[2.0, 6.0, 5.0]]
-
-
-def test_pooled_features_are_of_each_image_and_blind_to_where():
-    x = torch.randn(4, 3, 2, 5, generator=torch.Generator().manual_seed(0))
-    got = priors.pooled(_out()._replace(inputs=(x,)))
-    assert torch.allclose(got, priors.pooled(_out()._replace(inputs=(x.flip(2, 3),))), atol=1e-6)
-    assert torch.equal(got[[2, 0, 1, 3]], priors.pooled(_out()._replace(inputs=(x[[2, 0, 1, 3]],))))
+    assert got.tolist() == [[2.0, 6.0, 5.0], [0.5, 2.0, 1.0]]
 
 
 IMAGE = tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
 
 
-def test_total_variation_by_hand():
+def test_total_variation_and_norm_by_hand():
     # down 3, 6; right 1, 4; diagonals 8 - 1 = 7 and 4 - 2 = 2
     norms = math.sqrt(9 + 36) + math.sqrt(1 + 16) + 7 + 2
     assert priors.tv_norm(IMAGE).item() == pytest.approx(norms, rel=1e-6)
     assert priors.tv_mean(IMAGE).item() == pytest.approx((3 + 6) / 2 + (1 + 4) / 2 + 7 + 2)
-
-
-def test_total_variation_grows_with_the_root_of_the_batch_or_not_at_all():
-    four = IMAGE.repeat(4, 1, 1, 1)
-    assert priors.tv_norm(four).item() == pytest.approx(2 * priors.tv_norm(IMAGE).item(), rel=1e-6)
+    four = IMAGE.repeat(4, 1, 1, 1)  # grows with the root of the batch, or not at all
+    assert priors.tv_norm(four).item() == pytest.approx(2 * norms, rel=1e-6)
     assert priors.tv_mean(four).item() == pytest.approx(priors.tv_mean(IMAGE).item(), rel=1e-6)
+    assert priors.l2(tensor([[[[3.0]], [[4.0]]]])).item() == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize("tv", [priors.tv_norm, priors.tv_mean])
@@ -119,16 +100,3 @@ def test_total_variation_of_a_constant_is_zero_and_it_is_blind_to_shift_sign_and
     for same in (x + 2, -x, x.flip(2), x.flip(3), x.transpose(2, 3)):
         assert tv(same).item() == pytest.approx(tv(x).item(), rel=1e-4)
     assert tv(3 * x).item() == pytest.approx(3 * tv(x).item(), rel=1e-5)
-
-
-def test_image_norm_by_hand_and_homogeneous():
-    x = tensor([[[[3.0]]], [[[4.0]]]])
-    assert priors.l2(x).item() == pytest.approx(5.0)
-    assert priors.l2(-2 * x).item() == pytest.approx(10.0)
-    assert priors.l2(0 * x).item() == 0.0
-
-
-def test_a_missing_bn_names_the_teacher_and_the_weight():
-    assert priors.missing_bn("beta", spec("lenet5", TOY)) == (
-        "teacher lenet5 has no BatchNorm statistics to match; set beta=0"
-    )

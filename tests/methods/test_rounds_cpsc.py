@@ -4,12 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from harness import registry
-from harness.nets.catalog import spec
-from harness.settings import resolve
-from harness.trials.toy import STUDENT, TOY, toy_method
+from harness.trials.toy import toy_method
 from methods.shared.student import unmoved
-from tests.methods.by_hand import bns, ce, gradients, kl, on, stream
+from tests.methods.by_hand import bns, ce, gradients, kl, on, stream, terms_are
 
 
 def _scl(h, y, tau):
@@ -42,9 +39,7 @@ def test_cpsc_round_is_its_equation(fidelity):
         "scl": hp.gamma * _scl(h, y.repeat(2), hp.scl_tau),
         "ce": hp.eta * ce(t.logits.softmax(1) if fidelity == "released" else t.logits, y),
     }
-    got = m.round()
-    for k, v in expected.items():
-        assert got[f"G/{k}"].item() == pytest.approx(v.item(), rel=2e-5, abs=1e-6), k
+    terms_are(expected, m.synthesize(), rel=2e-5)
 
 
 def test_cpsc_generator_is_told_kl_through_both_and_l2_through_the_student_alone():
@@ -71,10 +66,8 @@ def test_cpsc_student_step_is_its_equation():
     with torch.no_grad(), unmoved(m.S), unmoved(m.parts["G"]):
         x = m.parts["G"](z, y)
         t, s = m.T(x), m.S(x)
-    got = m.distill()
-    assert got["kl"].item() == pytest.approx(kl(t, s).item(), rel=1e-4)
-    assert got["l2"].item() == pytest.approx(5 * ((s - t) ** 2).mean().item(), rel=1e-4)
-    assert got["ce"].item() == pytest.approx(0.7 * ce(s, y).item(), rel=1e-4)
+    got = {k: v for k, v in m.distill().items() if k != "adapter"}
+    terms_are({"kl": kl(t, s), "l2": 5 * ((s - t) ** 2).mean(), "ce": 0.7 * ce(s, y)}, got)
 
 
 @pytest.mark.parametrize("classes", [3, 10])
@@ -129,27 +122,6 @@ def test_cpsc_warms_up_then_follows_a_cosine():
     assert 0.1 * factor(10 / 600) == pytest.approx(0.1)
     assert factor(1.0) == pytest.approx(0.0, abs=1e-12)
     assert 0.1 * factor(305 / 600) == pytest.approx(0.05, abs=1e-3)
-
-
-def test_released_presets_turn_every_switch_back():
-    cls = registry.methods.get("cpsc")
-    got = resolve("cpsc", cls.HP, cls.PRESETS, {"fidelity": "released"})
-    assert (got["g_optimizer"], got["ce"], got["adapter"], got["order"]) == (
-        "rebuilt",
-        "softmax",
-        "frozen",
-        "G_first",
-    )
-    kept = resolve("cpsc", cls.HP, cls.PRESETS, {"fidelity": "released", "ce": "logits"})
-    assert kept["ce"] == "logits"
-
-
-def test_cpsc_is_refused_for_a_teacher_without_batchnorm():
-    cls = registry.methods.get("cpsc")
-    hp = cls.HP()
-    reason = cls.skip(hp, TOY, spec("lenet5", TOY), spec(STUDENT, TOY))
-    assert reason and "beta=0" in reason
-    assert cls.skip(cls.HP(beta=0.0), TOY, spec("lenet5", TOY), spec(STUDENT, TOY)) is None
 
 
 @pytest.mark.parametrize("layers", ["full", "drop3", "0+1", "none"])

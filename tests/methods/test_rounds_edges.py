@@ -1,5 +1,6 @@
 """Where tasks and settings are extreme, a method runs to finite numbers or refuses in one line."""
 
+import copy
 import functools
 
 import pytest
@@ -9,6 +10,7 @@ from harness import registry
 from harness.errors import DfkdError
 from harness.nets.catalog import spec
 from harness.settings import resolve, settings_of
+from harness.trials.check import same
 from harness.trials.toy import STUDENT, TOY, toy_method, toy_problem
 from methods import cmi
 from methods.shared import inversion
@@ -126,6 +128,55 @@ def test_labels_that_the_pool_has_not_are_answered_with_what_it_has(name):
     assert y[[0, 2, 4, 5]].tolist() == [3, 0, 3, 1] and set(y[[1, 3]].tolist()) <= {0, 1, 2, 3}
     held = rows_of(m.pool)["x"]
     assert all(torch.equal(image, held[label]) for image, label in zip(x, y, strict=True))
+
+
+#: steps so long that the loss does not simply fall
+FAR = {"g_steps": 6, "lr_x": 2.0, "jitter": 0.25}
+KEPT = {
+    "deepinversion": (FAR, "best", "after"),
+    "adi": (FAR, "best", "after"),
+    "cmi": ({"g_steps": 4, "lr_g": 0.05}, "after", "best"),
+    "fast": ({"g_steps": 3, "lr_g": 0.02}, "after", "best"),
+}
+
+
+@pytest.mark.parametrize("fidelity", ["corrected", "released"])
+@pytest.mark.parametrize("name", KEPT)
+def test_images_kept_are_those_after_the_last_step_or_of_least_loss_before_it(name, fidelity):
+    steps, *keep = KEPT[name]
+    m = toy_method(name, steps | {"s_steps": 1, "fidelity": fidelity})
+    seen, renders, begin, terms_I = [], [], m.begin, m.terms_I
+    m.begin = lambda y: renders.append(begin(y)) or renders[0]
+
+    def watch(x, y):
+        terms = terms_I(x, y)
+        seen.append((sum(terms.values()).item(), x.detach().clone()))
+        return terms
+
+    m.terms_I = watch
+    m.synthesize()
+    x, last = m.pool.column("x"), renders[0]().detach()
+    assert m.hp.keep == keep[fidelity == "released"]
+    if m.hp.keep == "best":
+        least = min(seen, key=lambda pair: pair[0])
+        assert torch.equal(x, least[1]) and not torch.allclose(x, last, atol=1e-3)
+        assert steps is not FAR or seen[0] is not least is not seen[-1], "it would prove nothing"
+    else:
+        assert torch.allclose(x, last, atol=1e-5)
+        assert not any(torch.allclose(x, other, atol=1e-3) for _, other in seen)
+
+
+@pytest.mark.parametrize("name", POOLED)
+def test_a_warm_up_fills_the_pool_without_an_opponent_and_trains_no_student(name):
+    m = toy_method(name, {"g_steps": 1, "s_steps": 1, "warmup_rounds": 4})  # the toy clock stands at round 3
+    before = copy.deepcopy(m.S.state_dict())
+    got = m.round()
+    assert "G/bn" in got and "G/adv" not in got and not any(k.startswith("S/") for k in got)
+    assert same(dict(m.S.state_dict()), dict(before)) and "S" not in m.updates
+    m.problem.clock.round = 4
+    got = m.round()
+    assert "S/kd" in got and ("G/adv" in got) == (name != "deepinversion")
+    assert len(m.pool) == 16  # what the warm-up made is there
 
 
 @pytest.mark.parametrize("name", POOLED)

@@ -1,7 +1,5 @@
 """FastDFKD: inner steps, the three meta-steps by an independent Adam, statistics with momentum, the reset."""
 
-import copy
-
 import pytest
 import torch
 
@@ -175,30 +173,10 @@ def test_terms_by_hand_with_statistics_remembered_from_the_last_iterate():
         )
 
 
-@pytest.mark.parametrize("fidelity,keep", [("corrected", "after"), ("released", "best")])
-def test_images_kept_are_those_of_all_k_steps_or_as_released_before_the_last(fidelity, keep):
-    m = _method(fidelity=fidelity, lr_g=0.02)
-    assert m.hp.keep == keep
-    rendered, terms_I = [], m.terms_I
-
-    def watch(x, y):
-        terms = terms_I(x, y)
-        rendered.append((sum(terms.values()).item(), x.detach().clone()))
-        return terms
-
-    m.terms_I = watch
-    m.synthesize()
-    x = m.pool.column("x")
-    if keep == "best":
-        assert torch.equal(x, min(rendered, key=lambda pair: pair[0])[1])
-    else:
-        assert not any(torch.allclose(x, other, atol=1e-3) for _, other in rendered)
-
-
 # --- late and early ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form,mean", [("proper", 1.0), ("released", 0.0)])
+@pytest.mark.parametrize("form,mean", [("proper", 1.0), ("released", 0.0), ("off", None)])
 def test_the_first_layer_is_drawn_anew_once_late_in_the_run(form, mean):
     m = _method(reset_l0=form)
     G, clock = m.parts["G"], m.problem.clock
@@ -209,6 +187,9 @@ def test_the_first_layer_is_drawn_anew_once_late_in_the_run(form, mean):
     clock.progress = 0.6
     conv = G.conv1.weight.detach().clone()
     m.begin(m.ask(8))
+    if form == "off":
+        assert not moved(before, G)
+        return
     assert torch.equal(G.conv1.weight, conv)
     w, scale = G.linear.weight, G.bn0.weight
     # 8 x 512 and 128 draws; five standard deviations of their mean and of their deviation
@@ -223,14 +204,6 @@ def test_the_first_layer_is_drawn_anew_once_late_in_the_run(form, mean):
     assert not moved(after, G)
 
 
-def test_the_first_layer_stays_where_it_is_told_to():
-    m = _method(reset_l0="off")
-    m.problem.clock.progress = 0.9
-    before = weights(m.parts["G"])
-    m.begin(m.ask(8))
-    assert not moved(before, m.parts["G"])
-
-
 def test_a_resumed_run_does_not_draw_the_first_layer_again():
     m, again = _method(), _method()
     m.problem.clock.progress = again.problem.clock.progress = 0.8
@@ -239,20 +212,3 @@ def test_a_resumed_run_does_not_draw_the_first_layer_again():
     before = weights(again.parts["G"])
     again.begin(again.ask(8))
     assert not moved(before, again.parts["G"])
-
-
-def test_warm_up_rounds_fill_the_pool_and_train_no_student():
-    m = _method(warmup_rounds=4)  # the toy clock stands at round 3
-    before = copy.deepcopy(m.S.state_dict())
-    got = m.round()
-    assert set(got) == {"G/oh", "G/bn"}
-    assert all(torch.equal(v, before[k]) for k, v in m.S.state_dict().items()) and "S" not in m.updates
-    assert len(m.pool) == 8 and m.updates["G"] == 1
-    m.problem.clock.round = 4
-    assert set(m.round()) == {"G/oh", "G/bn", "G/adv", "S/kd"}
-    assert len(m.pool) == 16 and m.updates["S"] == 1
-
-
-def test_presets_of_the_released_code():
-    hp = _method(fidelity="released").hp
-    assert (hp.keep, hp.meta, hp.meta_gradient, hp.reset_l0) == ("best", "fomaml", "sum", "released")

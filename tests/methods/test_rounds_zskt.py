@@ -5,9 +5,7 @@ import math
 import pytest
 import torch
 
-from harness import registry
-from harness.nets.catalog import spec
-from harness.trials.toy import TOY, toy_method, toy_problem
+from harness.trials.toy import toy_method
 from methods.shared.student import unmoved
 from tests.methods.by_hand import Adam, attention, close_moves, gradients, inputs, kl, stream, weights
 
@@ -118,12 +116,3 @@ def test_a_generator_s_gradient_is_clipped_and_a_small_one_is_not():
         m.synthesize()
         norms.append(_norm(m.parts["G"]))
     assert norms[0] > 1e-3 and norms[1] == pytest.approx(1e-3, rel=1e-2) and norms[2] == norms[0]
-
-
-def test_attention_needs_stages_of_equal_side():
-    cls, lenet, wrn = registry.methods.get("zskt"), spec("lenet5", TOY), spec("wrn16_1", TOY)
-    reason = cls.skip(cls.HP(), TOY, lenet, wrn)
-    assert "at=0" in reason and "\n" not in reason
-    assert cls.skip(cls.HP(at=0.0), TOY, lenet, wrn) is None
-    m = toy_method("zskt", {"at": 0.0}, problem=toy_problem(teacher="lenet5"))
-    assert set(m.round()) == {"G/kl", "S/kl"}

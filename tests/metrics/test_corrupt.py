@@ -34,17 +34,11 @@ def test_any_shape_goes_in_and_comes_out(name, shape):
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_the_same_for_everybody_whatever_comes_after_and_in_any_block(name, monkeypatch):
     x = noise((3, 16, 16), 7)
+    x.setflags(write=False)  # as of a map that may only be read
     whole = corrupt(x, name, 3)
     assert (corrupt(x, name, 3) == whole).all() and (corrupt(x[:5], name, 3) == whole[:5]).all()
     monkeypatch.setattr(module, "_BLOCK", 2)
     assert (corrupt(x, name, 3) == whole).all()
-
-
-def test_images_of_a_map_that_may_only_be_read(tmp_path):
-    np.save(tmp_path / "x.npy", noise((1, 8, 8)))
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    for name in CORRUPTIONS:
-        assert (corrupt(mapped, name, 5) == corrupt(np.array(mapped), name, 5)).all()
 
 
 @pytest.mark.parametrize(("strength", "sigma"), [(1, 0.04), (2, 0.06), (3, 0.08), (4, 0.09), (5, 0.10)])

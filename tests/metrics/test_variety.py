@@ -54,13 +54,6 @@ class TestDiversity:
         numbers, _, _ = diversity(t=t, h=h, real_t=real_t, real_h=real_h)
         assert numbers["diversity"] == pytest.approx(ours / theirs, rel=1e-10)
 
-    def test_is_free_of_scale_and_one_for_the_test_images_themselves(self):
-        rng = np.random.default_rng(1)
-        h, t = rng.uniform(0.1, 1, (40, 5)).astype(np.float16).astype(float), rng.integers(0, 3, 40)
-        for scale in (1, 1e-2, 8):
-            numbers, _, _ = diversity(t=t, h=scale * h, real_t=t, real_h=h)
-            assert numbers["diversity"] == pytest.approx(1, rel=1e-2)
-
     def test_one_image_a_class_is_nothing(self):
         h = np.eye(2)[[0, 1] * 10]
         numbers, _, _ = diversity(t=[0, 1] * 10, h=h, real_t=[0, 0, 1, 1], real_h=[[1, 0], [0, 1]] * 2)
@@ -134,10 +127,6 @@ class TestHighShare:
             fy, fx = np.meshgrid(np.fft.fftfreq(n), np.fft.fftfreq(n + 2), indexing="ij")
             high, total = high + energy[np.hypot(fy, fx) > 0.25].sum(), total + energy.sum()
         assert_allclose(high_share(x), high / total, rtol=1e-12)
-
-    def test_brightness_and_contrast_do_not_count(self):
-        x = np.random.default_rng(0).normal(size=(5, 1, 8, 8))
-        assert_allclose(high_share(3 * x + 700), high_share(x), rtol=1e-9)
 
     def test_energies_are_pooled_and_flat_images_do_not_count(self):
         # energies at unit amplitude: of the board the window's whole, of a wave half of it but for (-1, 0, 1)

@@ -80,7 +80,7 @@ def test_references_come_first_then_years():
 def test_an_unknown_name_says_which_was_meant():
     refused(lambda: registry.methods.get("cspc"), "unknown method 'cspc'; did you mean 'cpsc'")
     refused(lambda: registry.methods.get("zzzz"), "unknown method 'zzzz'; known: ", "cpsc")
-    refused(lambda: catalog.nets.get("wrn_16_2"), "unknown net 'wrn_16_2'; did you mean 'wrn16_2'")
+    refused(lambda: catalog.nets.check("wrn_16_2"), "unknown net 'wrn_16_2'; did you mean 'wrn16_2'")
     refused(lambda: registry.methods.get("losses"), "unknown method 'losses'")
 
 

@@ -9,7 +9,6 @@ from scipy.ndimage import map_coordinates
 
 from harness.tasks import views
 from harness.trials.toy import TOY
-from tests.build import a_task
 from tests.methods.by_hand import cropped
 
 IMAGES = torch.rand(6, 3, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -63,10 +62,6 @@ def test_a_crop_brings_in_black_and_reaches_every_offset():
     # 900 draws of 9 equal offsets: 100 each, five standard deviations of sqrt(900 / 9 * 8 / 9) = 9.4
     assert ((out.sum(0) - 100).abs() < 47).all()
     assert (views.crop(torch.ones(60, 1, 2, 2), 2, rng(1)) == 0).any()
-
-
-def test_a_crop_without_margin_is_the_image():
-    assert torch.equal(views.crop(IMAGES, 0, rng()), IMAGES)
 
 
 def test_a_flip_mirrors_those_that_drew_below_a_half():
@@ -142,51 +137,3 @@ def test_an_augmentation_is_what_the_task_bears(bears):
             [x.flip(2) if m else x for x, m in zip(expected, mirrored.tolist(), strict=True)]
         )
     assert torch.equal(out, expected)
-
-
-def shifted(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
-    """The image moved up by dy and left by dx, black where nothing is."""
-    out, side = np.zeros_like(image), len(image)
-    for r in range(side):
-        for c in range(side):
-            if 0 <= r + dy < side and 0 <= c + dx < side:
-                out[r, c] = image[r + dy, c + dx]
-    return out
-
-
-@pytest.mark.parametrize(
-    ("side", "bears", "reach", "kinds"),
-    [
-        (8, {"pad"}, 1, 9),
-        (16, {"pad"}, 2, 25),
-        (16, {"pad", "flip"}, 2, 50),
-        (8, {"flip"}, 0, 2),
-        (8, set(), 0, 1),
-    ],
-)
-def test_each_image_is_moved_on_its_own_and_as_far_as_the_task_bears(side, bears, reach, kinds):
-    image = np.random.default_rng(0).random((side, side)).astype(np.float32)
-    legal = {
-        shifted(image, dy, dx)[:, ::step].tobytes()
-        for dy in range(-reach, reach + 1)
-        for dx in range(-reach, reach + 1)
-        for step in ([1, -1] if "flip" in bears else [1])
-    }
-    n = 200 * kinds
-    task = a_task(side, 1, 2, bears)
-    x = torch.tensor(image).expand(n, 1, side, side)
-    out = views.augment(x, task, rng())
-    seen = [o.tobytes() for o in out[:, 0].contiguous().numpy()]
-    counts = np.array([seen.count(one) for one in legal])
-    assert len(legal) == kinds and counts.sum() == n  # nothing else
-    # each is drawn 200 times on average; six standard deviations of a binomial
-    assert np.abs(counts - 200).max() <= 6 * np.sqrt(200)
-    assert torch.equal(out, views.augment(x, task, rng()))
-
-
-def test_augmentation_moves_all_channels_of_an_image_together():
-    grey = torch.rand(64, 1, 8, 8, generator=rng()).expand(64, 3, 8, 8)
-    x = grey * torch.tensor([1.0, 0.5, 0.25])[:, None, None]
-    out = views.augment(x, a_task(8, 3, 2, ("pad", "flip")), rng(1))
-    assert out.shape == x.shape
-    assert torch.equal(out[:, 1], out[:, 0] * 0.5) and torch.equal(out[:, 2], out[:, 0] * 0.25)
