@@ -34,9 +34,6 @@ def search(
         Literal["val_top1", "val_nll"],
         typer.Option(help="What decides, on the validation images: most right, or least cross-entropy."),
     ] = "val_top1",
-    sampler: Annotated[
-        Literal["random", "optuna"], typer.Option(help="Seeded random draws, or Optuna's TPE (an extra).")
-    ] = "random",
     draw: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of every trial; let no reported grid have the same.")
@@ -62,7 +59,7 @@ def search(
     """
     from harness.schedule.attempt import Errand
 
-    goal = _goal(start, over, by, sampler, draw, seed, eta)
+    goal = _goal(start, over, by, draw, seed, eta)
     errand = Errand(out, teachers or out / "teachers", data_root, gpus=gpus_per_trial)
     found, interrupted = run_search(
         goal, errand, trials, workers=workers, address=address, tell=printing.note
@@ -75,7 +72,7 @@ def search(
         raise typer.Exit(1)
 
 
-def _goal(start: Start, over: str | None, by: Any, sampler: Any, draw: int, seed: int, eta: int) -> Goal:
+def _goal(start: Start, over: str | None, by: Any, draw: int, seed: int, eta: int) -> Goal:
     from harness import registry
     from harness.errors import DfkdError
     from harness.grids import draws, expand, override
@@ -97,7 +94,6 @@ def _goal(start: Start, over: str | None, by: Any, sampler: Any, draw: int, seed
         given=start.given(grid.tasks[0], grid.pairs[0]),
         over=draws.axes(start.method, cls.HP, override.words(over or ""), trial.settings),
         by=by,
-        sampler=sampler,
         draw=draw,
         eta=eta,
     )

@@ -34,7 +34,7 @@ def record(
         "asked": {
             "method": t.method, "task": t.task, "teacher": t.teacher, "student": t.student,
             "budget": str(t.budget), "seed": t.seed, "precision": t.precision, "trials": asked_for,
-            "by": goal.by, "sampler": goal.sampler, "draw": goal.draw, "eta": goal.eta,
+            "by": goal.by, "draw": goal.draw, "eta": goal.eta,
             "over": {name: said(axis) for name, axis in goal.over.items()}, "given": goal.given,
         },
         "trials_used": used(tries),
@@ -81,13 +81,13 @@ def block(goal: Goal, tries: Sequence[Tried], best: Tried) -> str:
 def note(goal: Goal, tries: Sequence[Tried]) -> str:
     """How the settings were found, for the grid's note and so for the report."""
     n = used(tries)
-    how = "Optuna's TPE" if goal.sampler == "optuna" else "seeded random draws"
     stopped = f", worse ones stopped early (ASHA, eta = {goal.eta})" if goal.eta else ""
     least = "least val_nll" if goal.by == "val_nll" else "highest val_top1"
     return (
         f"Settings of {goal.start.method} found by `dfkd search`: {n} trial{'s' if n != 1 else ''} of "
-        f"{goal.start.budget} on {goal.start.task}, {how} over {', '.join(goal.over)}{stopped}; {least} on "
-        f"the validation images, seed {goal.start.seed}. No test image was seen."
+        f"{goal.start.budget} on {goal.start.task}, seeded random draws over "
+        f"{', '.join(goal.over)}{stopped}; {least} on the validation images, "
+        f"seed {goal.start.seed}. No test image was seen."
     )
 
 

@@ -1,4 +1,4 @@
-"""Where the settings of a search come from: seeded draws, or Optuna asked in turn. Home of optuna.
+"""Where the settings of a search come from: seeded draws.
 
 A draw depends on the search's seed, the setting's name and the trial's number alone: to search longer, or
 over one setting more, changes nothing of what was drawn before.
@@ -23,20 +23,6 @@ class Axis(NamedTuple):
 
     space: Space
     whole: bool = False
-
-
-class Told(NamedTuple):
-    """What a sampler may learn from: settings that were tried, and how good they were.
-
-    Attributes:
-        values: setting -> value.
-        score: higher is better; None where the trial failed.
-        rung: where it was stopped, None where it went to the end.
-    """
-
-    values: Mapping[str, Any]
-    score: float | None
-    rung: int | None = None
 
 
 def axes(method: str, hp: type, over: Iterable[str], at: Mapping[str, Any]) -> dict[str, Axis]:
@@ -99,56 +85,3 @@ def _rounded(axis: Axis, value: float) -> float | int:
 
 def _uniform(name: str) -> float:
     return (int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 11) / 2**53
-
-
-class Optuna:
-    """Optuna's TPE, asked for one trial at a time: the same number and history give the same answer."""
-
-    def __init__(self, over: Mapping[str, Axis], seed: int) -> None:
-        """Prepare.
-
-        Raises:
-            DfkdError: where Optuna is not installed.
-        """
-        try:
-            import optuna
-        except ImportError:
-            raise DfkdError(
-                "--sampler optuna: Optuna is not installed; pip install 'dfkd-bench[optuna]', or take random"
-            ) from None
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._optuna, self._over, self._seed = optuna, over, seed
-        kinds = optuna.distributions
-        self._spaces: dict[str, Any] = {}
-        for name, (space, whole) in over.items():
-            if space.kind == "choice":
-                self._spaces[name] = kinds.CategoricalDistribution(space.options)
-            elif whole:
-                low, high = math.ceil(space.low), math.floor(space.high)
-                self._spaces[name] = kinds.IntDistribution(low, high, log=space.kind == "log")
-            else:
-                self._spaces[name] = kinds.FloatDistribution(space.low, space.high, log=space.kind == "log")
-
-    def __call__(self, number: int, told: Iterable[Told]) -> dict[str, Any]:
-        """Settings of trial ``number``."""
-        optuna = self._optuna
-        sampler = optuna.samplers.TPESampler(seed=int(_uniform(f"{self._seed}/{number}") * 2**32))
-        study = optuna.create_study(direction="maximize", sampler=sampler)
-        for each in told:
-            state = optuna.trial.TrialState
-            how: dict[str, Any] = {"state": state.COMPLETE, "value": each.score}
-            if each.score is None:
-                how = {"state": state.FAIL}
-            elif each.rung is not None:
-                how = {"state": state.PRUNED, "intermediate_values": {each.rung: each.score}}
-            try:
-                made = optuna.trial.create_trial(params=dict(each.values), distributions=self._spaces, **how)
-            except ValueError:  # settings as they stood may lie outside of their space
-                continue
-            study.add_trial(made)
-        asked = study.ask(self._spaces).params
-        return {
-            name: value if axis.space.kind == "choice" else _rounded(axis, value)
-            for name, axis in self._over.items()
-            for value in [asked[name]]
-        }

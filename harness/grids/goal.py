@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness import registry
 from harness.config import Frozen, Trial, digest
@@ -24,7 +24,6 @@ class Goal(Frozen):
         given: of these settings, what is not the method's default or a preset's.
         over: setting -> where to look.
         by: what is maximised (``val_top1``) or minimised (``val_nll``); the other decides a tie.
-        sampler: where settings come from.
         draw: seed of the draws.
         eta: one trial in ``eta`` goes on at each rung; 0: every trial goes to the end.
     """
@@ -33,13 +32,13 @@ class Goal(Frozen):
     given: dict[str, Any]
     over: dict[str, draws.Axis]
     by: By = "val_top1"
-    sampler: Literal["random", "optuna"] = "random"
     draw: int = 0
     eta: int = ETA
 
     def folder(self, out: Path) -> Path:
         """Where it lies."""
         asked = self.model_dump(mode="json", exclude={"start"}) | {"start": self.start.id}
+        asked["sampler"] = "random"  # once a choice: a search that was begun then keeps its folder
         t = self.start
         name = f"{t.method}-{slug(t.task)}-{t.teacher}-{t.student}-{digest(asked)[:6]}"
         return Path(out).absolute() / "search" / name

@@ -24,13 +24,13 @@ from harness.grids.goal import Goal, Tried
 from harness.schedule import preflight
 from harness.schedule.attempt import in_a_line
 from harness.schedule.progress import duration
-from harness.schedule.rungs import Climb, Rungs, score
+from harness.schedule.rungs import Climb, Rungs
 from harness.schedule.work import Work
 from harness.store.directory import Busy
 from harness.store.stale import Staleness
 
-#: draws for one trial before a space counts as used up, of which so many may be Optuna's
-_DRAWS, _ASKS = 200, 20
+#: draws for one trial before a space counts as used up
+_DRAWS = 200
 
 
 class Search(Work):
@@ -46,11 +46,10 @@ class Search(Work):
             tell: hears a line whenever a trial ends.
 
         Raises:
-            DfkdError: for a damaged ``search.json``, or where Optuna is asked for and not installed.
+            DfkdError: for a damaged ``search.json``.
         """
         self.goal, self.folder, self.asked_for = goal, goal.folder(out), trials
         self._hear = tell or (lambda line: None)
-        self._optuna = draws.Optuna(goal.over, goal.draw) if goal.sampler == "optuna" else None
         before, self.exhausted = self._read()
         known = {(t := goal.trial(n, values)).id: (t, values) for n, values in enumerate(before)}
         super().__init__([t for t, _ in known.values()], self.folder)
@@ -111,8 +110,6 @@ class Search(Work):
         for again in range(_DRAWS):
             if not number:
                 values = {name: goal.start.settings[name] for name in goal.over}
-            elif self._optuna and again < _ASKS:
-                values = self._optuna(number * _ASKS + again, self._told())
             else:
                 values = draws.drawn(goal.over, goal.draw, number, again)
             trial = goal.trial(number, values)
@@ -124,14 +121,6 @@ class Search(Work):
                 return True
         self.exhausted = True
         return False
-
-    def _told(self) -> list[draws.Told]:
-        """What is known by now, for Optuna; a failure counts, an open trial does not."""
-        found = []
-        for each in self._settled.values():
-            good = None if each.val_nll is None else score(self.goal.by, vars(each))
-            found.append(draws.Told(each.values, good, self.rungs.reached(each.point)))
-        return found
 
     # --- what is heard ------------------------------------------------------------------------------
 

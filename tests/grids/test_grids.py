@@ -229,7 +229,7 @@ def test_a_listing_loads_torch_and_nothing_heavier_and_the_second_time_not_even_
         "try: main(['list', 'benchmarks/paper_main.py', '--json'])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'torch._dynamo', 'torchvision', 'scipy', 'sklearn', 'pandas', 'matplotlib',\n"
-        "         'ray', 'mlflow', 'optuna'}\n"
+        "         'ray', 'mlflow'}\n"
         "print(*sorted(heavy & sys.modules.keys()), file=sys.stderr)"
     )
     first, second = (

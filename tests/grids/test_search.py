@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -353,25 +352,6 @@ def test_a_search_on_ray_outlives_failures_of_method_and_machine(tmp_path: Path)
     search = go(what, tmp_path, 2, workers=2)
     assert search.complete() and told(search) == ["done", "failed"]
     assert ran(search) == [2, 1]  # the machine's failure was tried again
-
-
-# --- Optuna -------------------------------------------------------------------------------------
-
-
-def test_optuna_goes_where_it_is_good(tmp_path: Path) -> None:
-    pytest.importorskip("optuna")
-    asked = goal({"lr_s": OVER["lr_s"]}, sampler="optuna", eta=0)
-    search = go(asked, tmp_path, 25)
-    away = [abs(np.log10(each.values["lr_s"] / 0.03)) for each in search.tries()]
-    assert np.median(away[-10:]) < 0.5 * np.median(away[1:11])
-    assert all(1e-3 <= each.values["lr_s"] <= 0.3 for each in search.tries())
-    assert files(go(asked, tmp_path / "again", 25)) == files(search)
-
-
-def test_optuna_that_is_not_installed_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    asked = goal(sampler="optuna")
-    refused(lambda: go(asked, tmp_path), "Optuna is not installed; pip install 'dfkd-bench[optuna]'")
 
 
 # --- the test images ----------------------------------------------------------------------------

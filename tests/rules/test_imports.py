@@ -61,7 +61,6 @@ HOME = {
     "pytorch_fid": "harness/metrics/fid.py",
     "torchvision.datasets": "harness/tasks/sources.py",
     "seaborn": "reports/figures/curves.py",
-    "optuna": "harness/grids/draws.py",
 }
 #: package -> libraries that it never imports
 NEVER = {"reports": ("torch", "torchvision", "ray", "mlflow"), "methods": ("torchvision", "ray", "mlflow")}
