@@ -258,6 +258,22 @@ def test_a_grid_moves_to_digits_with_the_settings_of_digits(name, trials, on_dig
         assert t.settings["batch"] == 128 or t.method in ("kd", "scratch"), t.cell
 
 
+#: student updates as the papers count them, epochs by steps an epoch, of a row's method; 200 x 400 of the others
+UPDATES = {"dafl": 2000 * 120, "zskt": 80_000 * 10, "dfad": 500 * 250, "cpsc": 600 * 250}
+UPDATES |= dict.fromkeys(("scratch", "kd", "noise", "untrained"), 200 * 390)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_grid_has_the_papers_budgets_and_seeds_or_those_of_the_command_line(name, trials):
+    for t in trials[name]:  # a DataFree row is of that family, whatever its method
+        updates = 200 * 400 if "DataFree" in t.label else UPDATES.get(t.method, 200 * 400)
+        assert t.budget == Budget(amount=updates, unit="student_updates"), t.cell
+    assert {t.seed for t in trials[name]} == {0, 1, 2}
+    found = moved(name, budget=Budget(amount=100), seeds=range(5))
+    assert {(t.budget, t.seed) for t in found} == {(Budget(amount=100), seed) for seed in range(5)}
+    assert len(found) == 5 * len(expand.rows_of(of(name)))
+
+
 def test_a_row_renamed_by_set_keeps_the_settings_of_digits():
     found = moved("ablation_cfe", methods=["all four"], sets=[override.parse_set("cpsc.gamma=0,0.7")])
     assert {(t.label, t.settings["gamma"], t.settings["alpha"]) for t in found} == {
