@@ -402,22 +402,3 @@ def test_the_command_writes_a_grid_that_list_takes(dfkd: Any, tmp_path: Path) ->
     assert load.load(file).contrasts["bare + ce"] == "bare"
     told = dfkd(*words, "--json").json
     assert told["trials"] == 6 and told["rows"][2]["settings"] == {"w_ce": 0.0} and told["left_out"] == {}
-
-
-MISTAKES = {
-    "ablate kdd --from digits": ("unknown row or method 'kdd'", "did you mean 'kd'"),
-    "ablate kd": ("kd with its own defaults needs --task, --pair, --budget; or give --from GRID",),
-    "ablate kdd": ("unknown method 'kdd'", "did you mean 'kd'"),
-    "ablate kd --from digits --write rows.txt": ("--write rows.txt", "ends in .py"),
-    "ablate kd --from digits --set kd.tau=1,2": ("--set kd.tau=1,2: give one value",),
-    "ablate kd --from digits --set kd.tao=1": ("unknown setting of kd 'tao'", "did you mean 'tau'"),
-    "ablate kd --from digits --set cpsc.beta=1": ("unknown row or method in --set 'cpsc'",),
-    "ablate kd --from digits --base w_cd": ("unknown loss weight of kd in --base 'w_cd'", "did you mean"),
-    "ablate kd --from nowhere.py": ("nowhere.py does not exist",),
-    "ablate noise --from digits --only losses": ("noise has nothing to ablate",),
-}
-
-
-@pytest.mark.parametrize("words", MISTAKES)
-def test_a_mistake_is_one_line(dfkd: Any, words: str) -> None:
-    dfkd(*words.split()).refuses(*MISTAKES[words])

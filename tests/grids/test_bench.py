@@ -158,14 +158,3 @@ def test_bench_tells_what_it_measured(dfkd, few):
     assert kd["seconds_per_update"] == kd["seconds_per_round"]  # one update a round
     assert kd["memory_mb"] > 0
     assert "trains no student" in cpsc["note"] and cpsc["gflops"] is None
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (("--methods", "kd", "--task", "digits"), ["takes a GRID, or else", "no --pair"]),
-        (("--methods", "kd", *WORDS, "--device", "tpu"), ["--device 'tpu'"]),
-    ],
-)
-def test_bench_refuses_in_one_line(dfkd, words, complaint):
-    dfkd("bench", *words).refuses(*complaint)

@@ -189,8 +189,8 @@ def test_a_trial_half_done_costs_half(out):
 
 def test_failed_and_skipped_trials_are_not_to_come(out, measures):
     todo = trials(seeds=(0, 1))
-    TrialDir(out, todo[0]).fail("method", "loss is not finite")
-    TrialDir(out, todo[1]).fail("skip", "teacher has no BatchNorm")
+    build.failed(out, todo[0])
+    build.failed(out, todo[1], "skip", "teacher has no BatchNorm")
     found = make(out, todo)
     assert (found.seconds(), measures.asked) == (0, [])
     assert found.rows[0].counts == {"failed": 1, "skipped": 1}
@@ -273,9 +273,5 @@ def test_status_names_what_it_does_not_know(dfkd, out, measures):
     measures.found = DfkdError("it cannot be timed")
     text = status_of(dfkd, out).out
     assert "without kd, scratch: what they will take is not known" in text
-    TrialDir(out, trials()[0]).fail("method", "loss is not finite")
+    build.failed(out, trials()[0])
     assert "`dfkd run --retry failed`" in status_of(dfkd, out)[1]
-
-
-def test_a_plan_refuses_what_a_run_does(dfkd, out):
-    status_of(dfkd, out, "--workers", "-1").refuses("--workers -1: give 0")

@@ -503,24 +503,6 @@ def test_a_trial_of_a_search_goes_on_from_its_checkpoint_and_tells_of_the_rows_t
 # --- the command --------------------------------------------------------------------------------
 
 
-MISTAKES = {
-    "search dfad": ("dfad with its own defaults needs --task, --pair, --budget", "--from GRID"),
-    "search dfad --from digits --over lr": ("unknown setting of dfad 'lr'", "did you mean 'lr_s'"),
-    "search dfad --from digits --over batch": ("--over batch: dfad.batch has no space", "lr_s, "),
-    "search dfad --from digits --trials 0": ("--trials 0: give 1 or more",),
-    "search dfad --from digits --eta 1": ("--eta 1: give 0",),
-    "search dfad --from digits --task digits --task mnist": ("one task and one pair", "--task out of"),
-    "search dfad --from digits --set dfad.lr_s=fast": ("setting dfad.lr_s = 'fast' is not a number",),
-    "search dfad --from digits --workers 0 --address auto": ("--address auto has no use",),
-}
-
-
-@pytest.mark.parametrize("words", MISTAKES)
-def test_a_mistake_is_one_line(dfkd: Any, tmp_path: Path, words: str) -> None:
-    dfkd(*words.split(), "--out", tmp_path).refuses(*MISTAKES[words])
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_search_as_a_person_sees_it(dfkd: Any, monkeypatch: Any, tmp_path: Path, home: Path) -> None:
     monkeypatch.setitem(RECIPES, "small", TINY)
     words = "search noise --from digits --pair lenet5_bn:lenet5_half_bn --budget 18:student_updates".split()
