@@ -153,7 +153,7 @@ MISTAKES = {
     "list TINY --budget 0": ("budget '0'",),
     "run TINY --retry all": ("unknown --retry 'all'", "failed"),
     "run TINY --workers -1": ("--workers -1",),
-    "run TINY --workers 0 --no-mlflow --out TINY": ("tiny.py cannot be written: ",),
+    "run TINY --workers 0 --no-mlflow --out TINY": ("tiny.py cannot be written: File exists",),
     "run TINY --workers 0 --gpus-per-trial 1.5": ("--gpus-per-trial 1.5",),
     "run TINY --tracking-uri ftp://x": ("tracking URI 'ftp://x'",),
     "results TINY --from mlflow": ("no MLflow database", "dfkd sync"),

@@ -102,12 +102,6 @@ def test_nothing_given_changes_nothing():
     assert override.override(grid(compile=True), compile=False).compile is False, "False is something"
 
 
-def test_a_budget_from_the_command_line_is_every_rows():
-    found = override.override(grid(), budget=Budget.parse("5:student_updates"))
-    assert found.budgets == {}
-    assert {t.budget for t in expand.trials_of(found)} == {Budget(amount=5, unit="student_updates")}
-
-
 def test_methods_pick_rows_by_label_or_method_and_add_new_ones():
     assert list(expand.rows_of(picked(grid(), "cpsc"))) == ["cpsc"], "a label means that row alone"
     no_label = grid(variants={"a": ("cpsc", {}), "b": ("cpsc", {"beta": 0}), "kd": ("kd", {})}, budgets={})

@@ -302,11 +302,18 @@ def test_a_space_that_is_used_up_ends_the_search(tmp_path: Path) -> None:
     assert again.complete() and ran(again) == [1] * 5
 
 
-def test_nobody_else_is_at_the_same_search(tmp_path: Path) -> None:
-    folder = goal().folder(tmp_path)
-    folder.mkdir(parents=True)
-    with FileLock(folder / "lock"):
-        refused(lambda: go(goal(), tmp_path), "is running elsewhere")
+def test_what_ends_a_search_before_any_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    untaught = goal(start=make(batch=16).model_copy(update={"teacher": "lenet5"}))  # the stand-in has none
+    goal().folder(tmp_path).mkdir(parents=True)
+    with FileLock(goal().folder(tmp_path) / "lock"):
+        for what, told in (
+            (goal(), "is running elsewhere"),
+            (goal(sampler="optuna"), "Optuna is not installed; pip install 'dfkd-bench[optuna]'"),
+            (untaught, "no teacher: teacher lenet5 on digits: accuracy 10"),
+        ):
+            refused(lambda what=what: go(what, tmp_path), told)
+            assert not list(tmp_path.rglob("trials/*"))
 
 
 def test_a_search_does_not_go_on_where_things_were_others_or_are_damaged(tmp_path: Path) -> None:
@@ -316,12 +323,6 @@ def test_a_search_does_not_go_on_where_things_were_others_or_are_damaged(tmp_pat
     refused(lambda: go(goal(), tmp_path, 3), "another thing (torch was 1.0.0, is ", "): move it away")
     (search.folder / "search.json").write_text("{")
     refused(lambda: go(goal(), tmp_path, 2), "search.json cannot be read (", "): move its folder away")
-
-
-def test_a_teacher_that_cannot_be_had_ends_it_before_any_trial(tmp_path: Path) -> None:
-    what = goal(start=make(batch=16).model_copy(update={"teacher": "lenet5"}))  # the stand-in has none
-    refused(lambda: go(what, tmp_path), "no teacher: teacher lenet5 on digits: accuracy 10")
-    assert not Search(what, tmp_path, 8).trials
 
 
 # --- Ray ----------------------------------------------------------------------------------------
@@ -368,12 +369,6 @@ def test_optuna_goes_where_it_is_good(tmp_path: Path) -> None:
     assert files(go(asked, tmp_path / "again", 25)) == files(search)
 
 
-def test_optuna_that_is_not_installed_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    asked = goal(sampler="optuna")
-    refused(lambda: go(asked, tmp_path), "Optuna is not installed; pip install 'dfkd-bench[optuna]'")
-
-
 # --- the test images ----------------------------------------------------------------------------
 
 TINY = Recipe(name="small", epochs=1, lr=0.05, batch=64)
@@ -393,19 +388,15 @@ class Secret:
         raise AssertionError(f"a search looked at the test split: {name}")
 
 
-@pytest.fixture
-def with_test(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[images.Split], Any]], None]:
+def put_test(patch: pytest.MonkeyPatch, other: Callable[[images.Split], Any]) -> None:
     """Put something else where the test images are."""
     real = images.load
 
-    def put(other: Callable[[images.Split], Any]) -> None:
-        def loaded(*where: Any, **how: Any) -> images.TaskData:
-            found = real(*where, **how)
-            return dataclasses.replace(found, test=other(found.test))
+    def loaded(*where: Any, **how: Any) -> images.TaskData:
+        found = real(*where, **how)
+        return dataclasses.replace(found, test=other(found.test))
 
-        monkeypatch.setattr(images, "load", loaded)
-
-    return put
+    patch.setattr(images, "load", loaded)
 
 
 def on_val(trial: Trial, out: Path, home: Path, **more: Any) -> TrialDir:
@@ -417,26 +408,29 @@ def on_val(trial: Trial, out: Path, home: Path, **more: Any) -> TrialDir:
 
 @pytest.mark.parametrize("method", ["noise", "kd"])
 def test_no_trial_of_a_search_sees_the_test_split(
-    tmp_path: Path, home: Path, with_test: Any, method: str
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     trial = make(method, TINY, budget=18, batch=16)
     plain = on_val(trial, tmp_path / "plain", home)
-    with_test(lambda test: Secret())
+    put_test(monkeypatch, lambda test: Secret())
     blind = on_val(trial, tmp_path / "blind", home)
     curves = [[{k: v for k, v in row.items() if k != "seconds"} for row in r.curve()] for r in (plain, blind)]
     assert curves[0] == curves[1] and len(curves[0]) == 9
-    result = blind.result()
-    assert result and set(result["metrics"]) == {"val_top1", "val_nll"}
     for row in curves[1]:
         assert {"val_top1", "val_nll"} <= set(row) and not {"top1", "agreement"} & set(row)
-    assert result["metrics"] == {k: curves[1][-1][k] for k in result["metrics"]}
-    kept = {f.name for f in blind.path.iterdir()}
-    assert not kept & {"samples.npz", "confusion.npy", "predictions.npz", "final"}
+    result = blind.result()
+    assert result and result["metrics"] == {k: curves[1][-1][k] for k in ("val_top1", "val_nll")}
+    assert not {f.name for f in blind.path.iterdir()} & {
+        "samples.npz",
+        "confusion.npy",
+        "predictions.npz",
+        "final",
+    }
     assert "teacher_top1" not in result["provenance"]  # measured on test images
 
 
 def test_a_choice_is_the_same_whatever_the_test_labels_are(
-    tmp_path: Path, home: Path, with_test: Any
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = {"lr_s": Axis(log(1e-3, 0.3)), "tau": Axis(log(1, 20))}
     what = goal(over, make("noise", TINY, budget=18, batch=16))
@@ -447,7 +441,7 @@ def test_a_choice_is_the_same_whatever_the_test_labels_are(
         return (search.folder / "search.json").read_bytes()
 
     as_it_is = trials(tmp_path / "a")
-    with_test(lambda test: images.Split(255 - test.images, (test.labels + 3) % 10))
+    put_test(monkeypatch, lambda test: images.Split(255 - test.images, (test.labels + 3) % 10))
     assert trials(tmp_path / "b") == as_it_is
 
 
