@@ -39,10 +39,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     def once(real: Any) -> Any:
         def found(*asked: Any) -> Any:
             if (key := f"{real.__name__} {asked}") not in tried:
-                with pytest.MonkeyPatch.context() as quick:
-                    quick.setattr(
-                        Meter, "watch", lambda *_: None
-                    )  # which terms there are, not what they cost
+                with pytest.MonkeyPatch.context() as quick:  # which terms there are, not what they cost
+                    quick.setattr(Meter, "watch", lambda *_: None)
                     answer = real(*asked)
                     tried[key] = answer if isinstance(answer, dict) else list(answer)
             return tried[key]

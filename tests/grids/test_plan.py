@@ -7,7 +7,7 @@ from harness.config import Budget
 from harness.errors import DfkdError, Skipped
 from harness.grids import bench, plan
 from harness.grids.bench import Cost
-from harness.store.cards import Card, path_of
+from harness.store.cards import path_of
 from harness.store.directory import TrialDir
 from harness.trials.provenance import machine
 from tests import build
@@ -42,14 +42,7 @@ def trials(methods=("kd",), seeds=(0, 1, 2), budget="10:rounds", **change):
 def card(folder, trial, seconds=0.0, where=""):
     """A teacher as a training on this machine, or elsewhere, leaves it."""
     path = path_of(folder, trial)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"weights")
-    kept = Card(
-        task=trial.task, task_version=trial.task_version, net=trial.teacher, recipe=trial.recipe,
-        seed=trial.teacher_seed, mean=(0.5,), std=(0.5,), top1=99.0, data_digest="", digest="",
-        source="trained", seconds=seconds, machine=where or machine(),
-    )  # fmt: skip
-    path.with_suffix(".json").write_text(kept.model_dump_json())
+    build.teacher(path, seed=trial.teacher_seed, seconds=seconds, machine=where or machine())
 
 
 def finished(out, trial, seconds=70.0, total=80.0, **provenance):
@@ -247,7 +240,7 @@ def status_of(dfkd, out, *words):
     return dfkd("status", file, "--plan", "--out", out, *words)
 
 
-def test_status_says_what_is_to_come(dfkd, out):
+def test_status_says_what_is_to_come(dfkd, out, measures):
     status, text, err = status_of(dfkd, out, "--workers", "1")
     assert status == 0, err
     # six trials of 32 seconds: 192 of 3600
@@ -259,14 +252,11 @@ def test_status_says_what_is_to_come(dfkd, out):
     assert [row["processor_hours"] for row in told["rows"]] == pytest.approx([96 / 3600] * 2)
     row = told["rows"][0]
     assert (row["counts"], row["trial_seconds"], row["source"]) == ({"missing": 3}, 32, "rounds timed now")
-
-
-def test_status_of_a_grid_that_is_done(dfkd, out, measures):
     for trial in trials(("kd", "scratch")):
         finished(out, trial)
+    measures.asked.clear()
     text = status_of(dfkd, out).out
-    assert "6 trials: 6 done" in text and "nothing is to come" in text
-    assert measures.asked == []
+    assert "6 trials: 6 done" in text and "nothing is to come" in text and measures.asked == []
 
 
 def test_status_names_what_it_does_not_know(dfkd, out, measures):
