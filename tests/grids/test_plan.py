@@ -1,5 +1,7 @@
 """What is to come of a grid: hours by hand, who tells first, trials that will never run."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -15,23 +17,6 @@ from tests.build import trial_of
 
 #: ten rounds of 3 seconds and 2 for the rest
 COST = Cost(seconds=3.0, flops=1e9, updates=5.0, start=0.5, finish=1.5)
-
-
-class Measures:
-    """Measures what it is told, and keeps what it was asked."""
-
-    def __init__(self):
-        self.found, self.asked = COST, []
-
-    def cost(self, trial, device="cpu", seconds=1.0):
-        self.asked.append(trial.method)
-        if isinstance(self.found, Exception):
-            raise self.found
-        return self.found
-
-    def teacher(self, trial, device="cpu"):
-        self.asked.append(trial.teacher)
-        return 60.0
 
 
 def trials(methods=("kd",), seeds=(0, 1, 2), budget="10:rounds", **change):
@@ -64,11 +49,19 @@ def out(tmp_path):
 
 @pytest.fixture(autouse=True)
 def measures(monkeypatch):
-    found = Measures()
-    monkeypatch.setattr(bench, "measure", found.cost)
-    monkeypatch.setattr(bench, "teaching", found.teacher)
+    """Measures what it is told, and keeps what it was asked."""
+    told = SimpleNamespace(found=COST, asked=[])
+
+    def cost(trial, device="cpu", seconds=1.0):
+        told.asked.append(trial.method)
+        if isinstance(told.found, Exception):
+            raise told.found
+        return told.found
+
+    monkeypatch.setattr(bench, "measure", cost)
+    monkeypatch.setattr(bench, "teaching", lambda trial, device: told.asked.append(trial.teacher) or 60.0)
     monkeypatch.setattr(bench, "device_name", str)
-    return found
+    return told
 
 
 def make(out, todo, workers=1, device="cpu"):

@@ -36,8 +36,8 @@ from harness.tasks.catalog import RECIPES
 from harness.trials import examine, loop, teachers
 from harness.trials import trial as trials
 from tests.build import refused, trial_of
-from tests.schedule.noop_search import HERE, calls, top1
-from tests.schedule.noop_trial import TEACHER
+from tests.schedule.noop_search import HERE, top1
+from tests.schedule.noop_trial import TEACHER, calls
 
 OVER = {"lr_s": Axis(log(1e-3, 0.3)), "student_bn": Axis(choice("train", "eval"))}
 
@@ -74,7 +74,7 @@ def told(search: Search) -> list[str]:
 
 def ran(search: Search) -> list[int]:
     """How often each trial was run."""
-    return [calls(run) for run in search.runs.values()]
+    return [len(calls(run)) for run in search.runs.values()]
 
 
 def files(search: Search) -> dict[str, bytes]:
