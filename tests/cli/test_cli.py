@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from harness.grids import expand
 from harness.grids.load import load
 from harness.schedule.board import Summary
 from harness.tasks import catalog
+from harness.trials.check import Verdict
 
 GRID = """
 from harness.config import Budget, Grid
@@ -103,8 +104,6 @@ def test_every_option_is_explained_and_listings_take_json(dfkd):
 
 
 def test_version(dfkd):
-    from importlib.metadata import version
-
     assert dfkd("--version") == (0, f"dfkd-bench {version('dfkd-bench')}\n", "")
 
 
@@ -129,7 +128,6 @@ MISTAKES = {
     "ablate kd --from digits --set cpsc.beta=1": ("unknown row or method in --set 'cpsc'",),
     "ablate kd --from digits --base w_cd": ("unknown loss weight of kd in --base 'w_cd'", "did you mean"),
     "ablate noise --from digits --only losses": ("noise has nothing to ablate",),
-    "search dfad": ("dfad with its own defaults needs --task, --pair, --budget", "--from GRID"),
     "search dfad --from digits --over lr": ("unknown setting of dfad 'lr'", "did you mean 'lr_s'"),
     "search dfad --from digits --over batch": ("--over batch: dfad.batch has no space", "lr_s, "),
     "search dfad --from digits --trials 0": ("--trials 0: give 1 or more",),
@@ -483,8 +481,6 @@ def test_a_plug_in_tells_its_equation_too(dfkd, uncounted, monkeypatch):
 
 
 def test_check_says_which_rule_is_broken(dfkd, monkeypatch):
-    from harness.trials.check import Verdict
-
     verdicts = [Verdict("kd", "roles", "", 0.1), Verdict("kd", "cost", "counted 1 flops", 0.2)]
     monkeypatch.setattr("harness.trials.check.check", lambda name: verdicts)
     said = dfkd("check", "kd")

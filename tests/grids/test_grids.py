@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -231,11 +233,10 @@ def test_a_listing_loads_torch_and_nothing_heavier_and_the_second_time_not_even_
 
 
 def test_answers_are_kept_until_code_changes_and_never_beside_plug_ins(tmp_path, monkeypatch):
-    asked = []
+    numbers = count(1)
 
     def answer() -> list[int]:
-        asked.append(1)
-        return [len(asked)]
+        return [next(numbers)]
 
     code = ["a"]
     monkeypatch.setattr(remember, "_code", lambda: code[0])
@@ -255,10 +256,8 @@ def test_answers_are_kept_until_code_changes_and_never_beside_plug_ins(tmp_path,
 
 
 def test_the_code_stamp_follows_the_sources(tmp_path, monkeypatch):
-    class Spec:
-        submodule_search_locations = (str(tmp_path),)
-
-    monkeypatch.setattr(remember, "find_spec", lambda name: Spec)
+    spec = SimpleNamespace(submodule_search_locations=(str(tmp_path),))
+    monkeypatch.setattr(remember, "find_spec", lambda name: spec)
     stamps = []
     for name, text in (("a", "a = 1"), ("a", "a = 2"), ("a", "a = 2"), ("more", "")):
         (tmp_path / f"{name}.py").write_text(text)

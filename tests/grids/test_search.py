@@ -20,6 +20,7 @@ from scipy import stats
 from benchmarks.shared.tuned import DIGITS
 from harness import registry
 from harness.cli.search import run_search
+from harness.compute import Compute
 from harness.config import Budget, Recipe, Trial
 from harness.grids import chosen, draws, expand, load
 from harness.grids.draws import Axis
@@ -100,7 +101,7 @@ def files(search: Search) -> dict[str, bytes]:
 )
 def test_a_share_of_a_space_is_this_value(axis: Axis, u: float, value: Any) -> None:
     found = draws.place(axis, u)
-    assert found == pytest.approx(value, rel=3e-3) if isinstance(value, float) else found == value
+    assert found == (pytest.approx(value, rel=3e-3) if isinstance(value, float) else value)
     assert isinstance(found, int) or not axis.whole
 
 
@@ -452,8 +453,6 @@ def test_the_validation_numbers_are_those_of_the_metric() -> None:
     class Says(torch.nn.Module):
         def forward(self, x: torch.Tensor, taps: tuple[str, ...] = ()) -> Any:
             return SimpleNamespace(logits=logits, h=logits)
-
-    from harness.compute import Compute
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examine, "Out", SimpleNamespace)
