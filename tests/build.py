@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import struct
@@ -21,6 +22,7 @@ from harness.config import Budget, Task, Trial
 from harness.errors import DfkdError
 from harness.metrics.base import Evidence
 from harness.settings import resolve
+from harness.store.cards import Card
 from harness.store.directory import Kind, TrialDir
 from harness.tasks.catalog import RECIPES
 
@@ -130,6 +132,19 @@ def evidence(samples: Mapping[str, np.ndarray] | None = None, task: Task = ANIMA
         "test": np.zeros((n, *task.shape), np.uint8), "samples": samples and dict(samples),
     }  # fmt: skip
     return Evidence(task=task, **(nothing | given))
+
+
+def teacher(path: Path, weights: bytes = b"weights", **change: Any) -> Path:
+    """A teacher's file and its card, as a training leaves them; any field of the card may be another."""
+    fields: dict[str, Any] = {
+        "task": "digits", "task_version": 1, "net": "wrn16_2", "recipe": RECIPES["small"], "seed": 0,
+        "mean": (0.5,), "std": (0.5,), "top1": 99.0, "data_digest": "cd" * 32,
+        "digest": hashlib.sha256(weights).hexdigest(), "source": "trained",
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(weights)
+    path.with_suffix(".json").write_text(Card(**(fields | change)).model_dump_json())
+    return path
 
 
 def write(root: Path, files: Mapping[str, bytes]) -> Path:

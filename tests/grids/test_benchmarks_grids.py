@@ -57,10 +57,6 @@ def on_digits() -> dict[str, list[Trial]]:
     return {name: moved(name) for name in PAPER}
 
 
-def by_row(found: list[Trial]) -> dict[str, Trial]:
-    return {t.label: t for t in found}
-
-
 # --- headers ------------------------------------------------------------------------------------
 
 
@@ -131,24 +127,19 @@ def test_the_full_method_is_the_main_tables_own_trial(name, trials):
 
 @pytest.mark.parametrize("name", PAPER)
 def test_expected_numbers_are_published_ones(name, trials):
-    cells = {(t.task, t.teacher, t.student) for t in trials[name]}
-    tasks = {t.task for t in trials[name]}
     legal = {
         r.value
         for r in PUBLISHED()
+        for task, teacher, student in {(t.task, t.teacher, t.student) for t in trials[name]}
         if r.metric in ("top1", "top1_gain")
-        and r.task in tasks
-        and (r.pair == "unknown" or any(_is_of(r, *cell) for cell in cells))
+        and r.task == task
+        and (r.pair == "unknown" or (r.teacher in ("", teacher) and r.student in ("", student)))
     }
     said = [float(n) for n in re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", part(name, "Expect"))]
     if name == "sensitivity":
         said = [n for n in said if n not in (0.5, 0.9)]  # ends of the range that is recommended
     assert set(said) <= legal, set(said) - legal
     assert name not in ("paper_main", "paper_pairs", "ablation_cfe") or said
-
-
-def _is_of(r: published.Published, task: str, teacher: str, student: str) -> bool:
-    return r.task == task and r.teacher in ("", teacher) and r.student in ("", student)
 
 
 def beside(t: Trial) -> published.Match:
@@ -247,7 +238,7 @@ def test_a_grid_moves_to_digits_with_the_settings_of_digits(name, trials, on_dig
     assert {t.task for t in found} == {"digits"} and {t.student for t in found} == {"wrn16_1"}
     assert len({t.budget for t in found}) == 1, "no row keeps the budget it has on CIFAR"
     assert found[0].budget in (Budget.parse("500:student_updates"), Budget.parse("1000:student_updates"))
-    demo = by_row(trials["digits"])["cpsc"].settings
+    demo = {t.label: t.settings for t in trials["digits"]}["cpsc"]
     rows = expand.rows_of(of(name))
     for t in found:
         if t.method == "cpsc":
@@ -256,6 +247,22 @@ def test_a_grid_moves_to_digits_with_the_settings_of_digits(name, trials, on_dig
             preset = {"fidelity", "g_optimizer", "ce", "l2", "adapter", "order", "amp"}
             assert changed <= own.keys() | (preset if "fidelity" in own else set()), t.cell
         assert t.settings["batch"] == 128 or t.method in ("kd", "scratch"), t.cell
+
+
+#: student updates of a method as its paper counts them, epochs by steps of each; 200 x 400 of the others
+UPDATES = {"dafl": 2000 * 120, "zskt": 80_000 * 10, "dfad": 500 * 250, "cpsc": 600 * 250}
+UPDATES |= dict.fromkeys(("scratch", "kd", "noise", "untrained"), 200 * 390)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_grid_has_the_papers_budgets_and_seeds_or_those_of_the_command_line(name, trials):
+    for t in trials[name]:  # a DataFree row is of that family, whatever its method
+        updates = 200 * 400 if "DataFree" in t.label else UPDATES.get(t.method, 200 * 400)
+        assert t.budget == Budget(amount=updates, unit="student_updates"), t.cell
+    assert {t.seed for t in trials[name]} == {0, 1, 2}
+    found = moved(name, budget=Budget(amount=100), seeds=range(5))
+    assert {(t.budget, t.seed) for t in found} == {(Budget(amount=100), seed) for seed in range(5)}
+    assert len(found) == 5 * len(expand.rows_of(of(name)))
 
 
 def test_a_row_renamed_by_set_keeps_the_settings_of_digits():
@@ -375,11 +382,7 @@ def test_an_empty_on_changes_no_id():
         ("digitz wrn16_2:wrn16_1", {}, "unknown task 'digitz'"),
         (TASK, {"settings": {"dqf": {}}}, "unknown method in settings 'dqf'; did you mean 'dfq'"),
         (TASK, {"settings": {"dfq": {"bnn": 1}}}, "unknown setting of dfq 'bnn'; did you mean 'bn'"),
-        (
-            TASK,
-            {"teacher_recipe": "mnist_shrt"},
-            "unknown teacher recipe 'mnist_shrt'; did you mean 'mnist",
-        ),
+        (TASK, {"teacher_recipe": "mnist_shrt"}, "unknown teacher recipe 'mnist_shrt'; did you mean"),
     ],
 )
 def test_a_cell_or_what_it_holds_that_nobody_has_is_said(key, part, words):

@@ -1,5 +1,7 @@
 """What is to come of a grid: hours by hand, who tells first, trials that will never run."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from harness.config import Budget
 from harness.errors import DfkdError, Skipped
 from harness.grids import bench, plan
 from harness.grids.bench import Cost
-from harness.store.cards import Card, path_of
+from harness.store.cards import path_of
 from harness.store.directory import TrialDir
 from harness.trials.provenance import machine
 from tests import build
@@ -15,23 +17,6 @@ from tests.build import trial_of
 
 #: ten rounds of 3 seconds and 2 for the rest
 COST = Cost(seconds=3.0, flops=1e9, updates=5.0, start=0.5, finish=1.5)
-
-
-class Measures:
-    """Measures what it is told, and keeps what it was asked."""
-
-    def __init__(self):
-        self.found, self.asked = COST, []
-
-    def cost(self, trial, device="cpu", seconds=1.0):
-        self.asked.append(trial.method)
-        if isinstance(self.found, Exception):
-            raise self.found
-        return self.found
-
-    def teacher(self, trial, device="cpu"):
-        self.asked.append(trial.teacher)
-        return 60.0
 
 
 def trials(methods=("kd",), seeds=(0, 1, 2), budget="10:rounds", **change):
@@ -42,14 +27,7 @@ def trials(methods=("kd",), seeds=(0, 1, 2), budget="10:rounds", **change):
 def card(folder, trial, seconds=0.0, where=""):
     """A teacher as a training on this machine, or elsewhere, leaves it."""
     path = path_of(folder, trial)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"weights")
-    kept = Card(
-        task=trial.task, task_version=trial.task_version, net=trial.teacher, recipe=trial.recipe,
-        seed=trial.teacher_seed, mean=(0.5,), std=(0.5,), top1=99.0, data_digest="", digest="",
-        source="trained", seconds=seconds, machine=where or machine(),
-    )  # fmt: skip
-    path.with_suffix(".json").write_text(kept.model_dump_json())
+    build.teacher(path, seed=trial.teacher_seed, seconds=seconds, machine=where or machine())
 
 
 def finished(out, trial, seconds=70.0, total=80.0, **provenance):
@@ -71,11 +49,19 @@ def out(tmp_path):
 
 @pytest.fixture(autouse=True)
 def measures(monkeypatch):
-    found = Measures()
-    monkeypatch.setattr(bench, "measure", found.cost)
-    monkeypatch.setattr(bench, "teaching", found.teacher)
+    """Measures what it is told, and keeps what it was asked."""
+    told = SimpleNamespace(found=COST, asked=[])
+
+    def cost(trial, device="cpu", seconds=1.0):
+        told.asked.append(trial.method)
+        if isinstance(told.found, Exception):
+            raise told.found
+        return told.found
+
+    monkeypatch.setattr(bench, "measure", cost)
+    monkeypatch.setattr(bench, "teaching", lambda trial, device: told.asked.append(trial.teacher) or 60.0)
     monkeypatch.setattr(bench, "device_name", str)
-    return found
+    return told
 
 
 def make(out, todo, workers=1, device="cpu"):
@@ -189,8 +175,8 @@ def test_a_trial_half_done_costs_half(out):
 
 def test_failed_and_skipped_trials_are_not_to_come(out, measures):
     todo = trials(seeds=(0, 1))
-    TrialDir(out, todo[0]).fail("method", "loss is not finite")
-    TrialDir(out, todo[1]).fail("skip", "teacher has no BatchNorm")
+    build.failed(out, todo[0])
+    build.failed(out, todo[1], "skip", "teacher has no BatchNorm")
     found = make(out, todo)
     assert (found.seconds(), measures.asked) == (0, [])
     assert found.rows[0].counts == {"failed": 1, "skipped": 1}
@@ -247,7 +233,7 @@ def status_of(dfkd, out, *words):
     return dfkd("status", file, "--plan", "--out", out, *words)
 
 
-def test_status_says_what_is_to_come(dfkd, out):
+def test_status_says_what_is_to_come(dfkd, out, measures):
     status, text, err = status_of(dfkd, out, "--workers", "1")
     assert status == 0, err
     # six trials of 32 seconds: 192 of 3600
@@ -259,23 +245,16 @@ def test_status_says_what_is_to_come(dfkd, out):
     assert [row["processor_hours"] for row in told["rows"]] == pytest.approx([96 / 3600] * 2)
     row = told["rows"][0]
     assert (row["counts"], row["trial_seconds"], row["source"]) == ({"missing": 3}, 32, "rounds timed now")
-
-
-def test_status_of_a_grid_that_is_done(dfkd, out, measures):
     for trial in trials(("kd", "scratch")):
         finished(out, trial)
+    measures.asked.clear()
     text = status_of(dfkd, out).out
-    assert "6 trials: 6 done" in text and "nothing is to come" in text
-    assert measures.asked == []
+    assert "6 trials: 6 done" in text and "nothing is to come" in text and measures.asked == []
 
 
 def test_status_names_what_it_does_not_know(dfkd, out, measures):
     measures.found = DfkdError("it cannot be timed")
     text = status_of(dfkd, out).out
     assert "without kd, scratch: what they will take is not known" in text
-    TrialDir(out, trials()[0]).fail("method", "loss is not finite")
+    build.failed(out, trials()[0])
     assert "`dfkd run --retry failed`" in status_of(dfkd, out)[1]
-
-
-def test_a_plan_refuses_what_a_run_does(dfkd, out):
-    status_of(dfkd, out, "--workers", "-1").refuses("--workers -1: give 0")

@@ -23,10 +23,6 @@ def top1(lr_s: float, share: float) -> float:
     return round(90.0 * share**0.2 - 20.0 * abs(math.log10(lr_s / 0.03)), 3)
 
 
-def calls(run: TrialDir) -> int:
-    return len(noop_trial.calls(run))
-
-
 def run_trial(
     trial: Trial, run: TrialDir, *, on_point: Callable[[dict[str, Any]], None], on: str, **given: Any
 ) -> None:

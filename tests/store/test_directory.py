@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from harness import files
-from harness.errors import DfkdError, DiskError
+from harness.errors import DiskError
 from harness.store.directory import Busy, Store, TrialDir
 from tests import build
 from tests.build import result, row, trial
@@ -164,10 +164,8 @@ def test_a_directory_is_read_by_its_path_alone(tmp_path: Path) -> None:
         (run.path / "trial.json").write_text(json.dumps(told | change))
         again = TrialDir.at(made.path)
         assert again.status() == "done", "what another version wrote"
-        with pytest.raises(DfkdError, match=rf"trial\.json {complaint}"):
-            _ = again.trial
-    with pytest.raises(DfkdError, match=r"trial\.json cannot be read"):
-        _ = TrialDir.at(tmp_path / "nowhere").trial
+        build.refused(lambda again=again: again.trial, f"trial.json {complaint}")
+    build.refused(lambda: TrialDir.at(tmp_path / "nowhere").trial, "trial.json cannot be read")
 
 
 def test_the_store_reads_curves_and_arrays(tmp_path: Path) -> None:
@@ -186,5 +184,4 @@ def test_the_store_reads_curves_and_arrays(tmp_path: Path) -> None:
     assert found is not None and found["s"].tolist() == [3, 2] and found["y"].dtype == np.uint8
     assert not list(run.path.glob(".*"))
     (run.path / "samples.npz").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(DfkdError, match=r"samples\.npz cannot be read"):
-        dirs.samples(of.id)
+    build.refused(lambda: dirs.samples(of.id), "samples.npz cannot be read")

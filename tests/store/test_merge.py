@@ -8,14 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from harness.errors import DfkdError
 from harness.files import locked
 from harness.store import merge, records
-from harness.store.cards import Card
 from harness.store.directory import TrialDir
-from harness.tasks.catalog import RECIPES
+from tests import build
 from tests.build import failed, finished, row, trial
 
 NAME = "noop on digits wrn16_2->wrn16_1 seed 0"
@@ -41,26 +37,14 @@ def top1(out: Path, seed: int = 0) -> float:
 
 
 def teacher(out: Path, weights: bytes = b"weights", name: str = "wrn16_2-small-713f67-s0") -> Path:
-    path = out / "teachers" / "digits" / f"{name}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (out / "trials").mkdir(exist_ok=True)
-    path.write_bytes(weights)
-    card = Card(
-        task="digits", task_version=1, net="wrn16_2", recipe=RECIPES["small"], seed=0, mean=(0.5,),
-        std=(0.5,), top1=99.0, data_digest="cd" * 32, digest=hashlib.sha256(weights).hexdigest(), source="",
-    )  # fmt: skip
-    path.with_suffix(".json").write_text(card.model_dump_json())
-    return path
-
-
-def look(*sources: Path, out: Path) -> merge.Plan:
-    return merge.plan([records.read(source) for source in sources], out)
+    (out / "trials").mkdir(parents=True, exist_ok=True)
+    return build.teacher(out / "teachers" / "digits" / f"{name}.safetensors", weights)
 
 
 def go(*sources: Path, out: Path) -> merge.Plan:
     """Plan and do it, the sources as they were and nothing lying about."""
     before = [snapshot(s) for s in sources]
-    plan = look(*sources, out=out)
+    plan = merge.plan([records.read(source) for source in sources], out)
     merge.carry_out(plan)
     assert [snapshot(s) for s in sources] == before
     assert not list(out.glob(".merge*")) and not list(out.rglob(".*.tmp"))
@@ -148,10 +132,9 @@ class TestWhatGoesWrong:
 
     def test_one_that_came_to_out_after_the_plan_stays(self, a, out):
         finished(a, trial(), metrics={"top1": 50.0})
-        plan = look(a, out=out)
+        plan = merge.plan([records.read(a)], out)
         finished(out, trial(), metrics={"top1": 90.0})
-        with pytest.raises(DfkdError, match="changed since it was looked at: merge again"):
-            merge.carry_out(plan)
+        build.refused(lambda: merge.carry_out(plan), "changed since it was looked at: merge again")
         assert top1(out) == 90.0
 
     def test_links_pipes_and_strangers_are_refused_by_name(self, a, out):
@@ -189,8 +172,8 @@ class TestWhatGoesWrong:
             return copy2(*given, **named)
 
         monkeypatch.setattr(shutil, "copy2", full)
-        with pytest.raises(DfkdError, match="what was copied stays and the same command goes on: No space"):
-            go(a, out=out)
+        goes_on = "what was copied stays and the same command goes on: No space"
+        build.refused(lambda: go(a, out=out), goes_on)
         assert [p.name for p in (out / "trials").iterdir()] == [min(trial(s).id for s in range(3))]
         monkeypatch.setattr(shutil, "copy2", copy2)
         assert len(go(a, out=out).trials) == 2
@@ -238,22 +221,18 @@ class TestTeachers:
 
 
 class TestTheCommand:
-    def test_a_dry_run_writes_nothing(self, a, out, dfkd):
-        finished(a, trial(0))
-        finished(a, trial(1), metrics={"top1": 1.0})
+    def test_it_says_what_it_did_and_a_dry_run_writes_nothing(self, a, out, dfkd):
+        runs = [finished(a, trial(seed)) for seed in range(2)]
         teacher(a)
         code, said, _ = dfkd("merge", a, "--out", out, "--dry-run")
         assert (code, said) == (0, "2 trials would be copied, 1 teacher would be copied\n")
+        told = dfkd("merge", a, "--out", out, "--dry-run", "--json").json
+        assert told["trials"] == sorted(run.id for run in runs) and told["dry_run"] is True
         assert not out.exists()
+        code, said, _ = dfkd("merge", a, "--out", out)
+        assert code == 0 and said.startswith("2 trials copied, 1 teacher copied\n")
+        assert f"`dfkd sync GRID --out {out}`" in said
+        assert dfkd("merge", a, "--out", out)[1] == "0 trials copied, 2 there already\n"
         finished(out, trial(1), metrics={"top1": 2.0})
         before = snapshot(out)
         assert dfkd("merge", a, "--out", out, "--dry-run")[0] == 1 and snapshot(out) == before
-
-    def test_says_what_it_did_and_what_comes_next(self, a, out, dfkd):
-        for seed in range(2):
-            finished(a, trial(seed))
-        told = dfkd("merge", a, "--out", out, "--dry-run", "--json").json
-        assert told["trials"] == sorted(trial(s).id for s in range(2)) and told["dry_run"] is True
-        code, said, _ = dfkd("merge", a, "--out", out)
-        assert code == 0 and said.startswith("2 trials copied\n") and f"`dfkd sync GRID --out {out}`" in said
-        assert dfkd("merge", a, "--out", out)[1] == "0 trials copied, 2 there already\n"
