@@ -170,15 +170,13 @@ class TestReach:
 
 
 class TestStanding:
-    def dots(self) -> list[Dot]:
-        return [
+    def test_the_front_steps_through_the_optimal(self):
+        dots = [
             Dot("cheap", interval([80.0, 82.0]), 1.0, True),
             Dot("dear", Interval(95.0, float("nan"), 1), 100.0, True),
             Dot("worse", Interval(70.0, float("nan"), 1), 10.0, False),
         ]
-
-    def test_the_front_steps_through_the_optimal(self):
-        ax = cost(self.dots(), styled("cheap", "dear", "worse"), 99.0).axes[0]
+        ax = cost(dots, styled("cheap", "dear", "worse"), 99.0).axes[0]
         assert ax.get_xscale() == "log" and "TFLOP" in ax.get_xlabel() and "%" in ax.get_ylabel()
         front = next(pair for pair in lines(ax) if len(pair[0]) == 3)
         assert front[0][:2] == [1.0, 100.0] and front[1] == [81.0, 95.0, 95.0]
