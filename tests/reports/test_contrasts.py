@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,6 @@ from harness.grids import expand
 from harness.store.directory import Store
 from harness.store.stale import Staleness
 from reports.numbers import contrasts, stats, table
-from reports.page import page
 from reports.report import Results
 from reports.tables.contrasts import layout
 from reports.tables.model import to_markdown, to_text
@@ -229,16 +226,11 @@ class TestPaired:
         assert differences.lines[0].cells[0] == "mnist: wrn16_2 → wrn16_1"
 
 
-@pytest.fixture(scope="module")
-def lab() -> Lab:
-    lab = Lab(base=outcomes(*HUNDRED), row=outcomes(*FIFTY))
-    lab.rows[0] |= {"status": "failed", "reason": "a | <b>"}
-    lab.add("kd", outcomes(*FIFTY), reference=True)
-    return lab
-
-
 class TestSection:
-    def test_both_tables(self, lab):
+    def test_both_tables(self):
+        lab = Lab(base=outcomes(*HUNDRED), row=outcomes(*FIFTY))
+        lab.rows[0] |= {"status": "failed", "reason": "a | <b>"}
+        lab.add("kd", outcomes(*FIFTY), reference=True)
         differences, gaps = layout(lab.paired(), table.main(lab.frame))
         assert [head.text for head in differences.heads][:3] == ["row", "measured against", "n"]
         ((line,), gains) = ([each.cells for each in t.lines] for t in (differences, gaps))
@@ -250,23 +242,6 @@ class TestSection:
         # 0.5, 1.0 and 1.5 points of gap: deviation 0.5; the failed seed leaves 1.0 and 1.5
         assert gains[1] == ("row", "3", "+1.00", f"{4.302653 * 0.5 / math.sqrt(3):.2f}")
         assert [cells[0] for cells in gains] == ["base", "row"], "a reference picks nothing"
-
-    def test_files(self, lab, tmp_path):
-        def write(out: Path, paired: pd.DataFrame | None) -> dict[str, Path]:
-            curves = pd.DataFrame(columns=["id", "round", "student_updates", "flops", "top1"])
-            return page.write("g", "", lab.frame, curves, lambda id: None, out, paired=paired)
-
-        files = write(tmp_path / "with", lab.paired())
-        got = Page(files["html"].read_text("utf-8"))
-        assert "contrasts" in got.ids and "#contrasts" in got.links and len(got.ids) == len(set(got.ids))
-        assert "Best on test against last" in got.words and "a | <b>" in got.words
-        assert "## Paired differences" in files["md"].read_text("utf-8")
-        assert files["contrasts"] == tmp_path / "with" / "contrasts.csv"
-        back = pd.read_csv(io.StringIO(files["contrasts"].read_text("utf-8")))
-        assert back["verdict"].tolist() == ["higher"] and back["difference"][0] == pytest.approx(5)
-        without = write(tmp_path / "without", None)
-        assert "contrasts" not in without and not (tmp_path / "without" / "contrasts.csv").exists()
-        assert not any("Paired differences" in without[kind].read_text("utf-8") for kind in ("html", "md"))
 
 
 def test_a_grid_with_contrasts_reports_them(tmp_path):
@@ -290,7 +265,14 @@ def test_a_grid_with_contrasts_reports_them(tmp_path):
     found = Results(grid, expand.trials_of(grid), Store(tmp_path), tmp_path, stale)
     assert " ".join(found.text().split()).count("-10.00") == 1 and "lower" in found.text()
     files = found.report()
-    assert "lower" in files["contrasts"].read_text("utf-8") and "lower" in files["md"].read_text("utf-8")
+    back, shown = pd.read_csv(files["contrasts"]), Page(files["html"].read_text("utf-8"))
+    assert files["contrasts"].name == "contrasts.csv" and back["verdict"].tolist() == ["lower"]
+    assert back["difference"][0] == pytest.approx(-10)
+    assert "contrasts" in shown.ids and "#contrasts" in shown.links and len(shown.ids) == len(set(shown.ids))
+    assert "## Paired differences" in files["md"].read_text("utf-8") and "lower" in shown.words
     alone = grid.model_copy(update={"contrasts": {}})
     plain = Results(alone, found.trials, found.source, tmp_path, stale)
     assert plain.paired is None and "Paired" not in plain.text()
+    without = plain.report()
+    assert "contrasts" not in without and not {"#contrasts"} & set(Page(without["html"].read_text()).links)
+    assert "Paired differences" not in without["md"].read_text("utf-8")

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from reports.numbers import ranking, verdicts
+from reports.numbers import ranking
 from reports.numbers.table import main
 from tests.reports.golden import HERE, KNOWN, NAMES, numbers, write
 
@@ -147,4 +147,3 @@ def test_verdicts_follow_from_the_trials_and_the_published_table():
         assert (row["verdict"], row["ratio_gap"]) == (want, pytest.approx(gap, abs=1e-8))
         seen.add(want)
     assert seen == {"reproduced", "above", "below"}
-    assert verdicts.POINTS == 0.5

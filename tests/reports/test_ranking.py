@@ -72,24 +72,11 @@ class TestHolm:
         assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
         assert holm([]) == []
 
-    def test_agrees_with_statsmodels(self):
-        multitest = pytest.importorskip("statsmodels.stats.multitest")
-        for seed in range(5):
-            p = np.random.default_rng(seed).random(17) ** 4
-            want = multitest.multipletests(p, method="holm")[1]
-            assert holm(p.tolist()) == pytest.approx(want.tolist(), rel=1e-12)
-
 
 class TestEffect:
     def test_by_hand(self):
         # mean 2, deviation 1; J(2) = Gamma(1) / (sqrt(1) Gamma(1/2)) = 1 / sqrt(pi)
         assert effect([1.0, 2.0, 3.0]) == pytest.approx(2 / math.sqrt(math.pi))
-
-    def test_the_correction_is_that_of_hedges(self):
-        # his approximation 1 - 3 / (4 m - 1) is good to 0.001 from m = 6 on
-        d = [0.3, 1.1, -0.4, 0.9, 0.2, 1.4, 0.8, -0.1]
-        plain = np.mean(d) / np.std(d, ddof=1)
-        assert effect(d) / plain == pytest.approx(1 - 3 / (4 * 7 - 1), abs=1e-3)
 
     def test_where_there_is_none(self):
         assert all(math.isnan(effect(d)) for d in ([], [1.0], [1.0, 2.0], [0.3, 0.3, 0.1 + 0.2]))
@@ -160,23 +147,12 @@ class TestComparisons:
         found = ranking.comparisons(frame, [("b", "a")])
         assert list(found["verdict"]) == ["lower"] and found["p_holm"][0] == 0.03125
 
-    def test_three_seeds_are_not_testable(self):
-        found = ranking.comparisons(rows_over(1, a=(50.0, 51.0, 52.0), b=(10.0, 11.0, 12.0)))
-        assert found["verdict"][0] == "not testable at n = 3"
-        assert found["p_smallest"][0] == 0.25 and math.isnan(found["p_holm"][0]) and found["family"][0] == 0
-
     def test_what_cannot_reject_does_not_count_in_the_family(self):
         frame = rows_over(2, a=(50.0, 51.0, 52.0), b=(49.0, 49.5, 50.5), few=(1.0, 2.0, 3.0))
         frame = frame[~((frame["variant"] == "few") & (frame["task"] == "task1"))]
         found = ranking.comparisons(frame)
         assert one(found, "a", "b")["p_holm"] == 0.03125 and one(found, "a", "b")["verdict"] == "higher"
         assert one(found, "a", "few")["verdict"] == "not testable at n = 3"
-
-    def test_not_shown(self):
-        frame = rows_over(3, a=(50.0, 51.0, 52.0), b=(50.5, 50.5, 52.25))
-        found = ranking.comparisons(frame)
-        want = by_counting([-0.5, 0.5, -0.25] * 3)
-        assert found["p"][0] == pytest.approx(want) and found["verdict"][0] == "not shown at n = 9"
 
     def test_ranks_and_mean_may_disagree(self):
         # eleven small steps up and one far down: the ranks say higher, the mean says lower
@@ -186,12 +162,12 @@ class TestComparisons:
         assert found["difference"][0] < 0 and found["p_holm"][0] <= 0.05
         assert found["verdict"][0] == "ranks and mean disagree"
 
-    def test_only_trials_of_one_teacher_and_data_file_are_a_pair(self):
-        rows = frame_rows(90.0, 91.0, 92.0) + frame_rows(80.0, 81.0, 82.0, variant="b")
-        rows[3] |= {"teacher_digest": "bb", "stale": "teacher changed"}
-        rows[4] |= {"data_digest": "other"}
+    def test_only_fresh_trials_of_one_teacher_and_data_file_are_a_pair(self):
+        rows = frame_rows(90.0, 91.0, 92.0, 93.0) + frame_rows(80.0, 81.0, 82.0, 83.0, variant="b")
+        for row, other in zip(rows[4:], ("teacher_digest", "data_digest", "stale"), strict=False):
+            row[other] = "another"
         found = ranking.comparisons(pd.DataFrame(rows), [("cpsc", "b")])
-        assert (found["pairs"][0], found["asked"][0]) == (1, 3) and found["difference"][0] == 10.0
+        assert (found["pairs"][0], found["asked"][0]) == (1, 4) and found["difference"][0] == 10.0
 
     def test_failures_leave_no_pair(self):
         rows = frame_rows(90.0, None) + frame_rows(None, 80.0, variant="b")
@@ -243,10 +219,6 @@ class TestRanks:
         assert got.cd == pytest.approx(2.569 * math.sqrt(4 * 5 / 30), rel=1e-3)
         assert got.groups == ((0, 2), (1, 3)) and got.reason == "" and len(got.cells) == 5
 
-    def test_best_is_first_whatever_the_tables_order(self):
-        frame = rows_over(3, low=(1.0,), mid=(2.0,), high=(3.0,))
-        assert ranking.ranks(main(frame)).names == ("high", "mid", "low")
-
     def test_without_a_difference_all_are_one_group(self):
         frame = rows_over(4, a=(50.0,), b=(50.0,), c=(50.0,))
         got = ranking.ranks(main(frame))
@@ -295,12 +267,6 @@ class TestSection:
             "a against b: not testable at n = 3 (smallest p possible: 0.25).",
             "At least 6 pairs that differ are needed for p = 0.05.",
         ]
-
-    def test_rows_come_by_p(self):
-        frame = rows_over(3, a=(50.0, 51.0, 52.0), b=(49.0, 49.5, 50.5), c=(50.1, 50.9, 52.3))
-        ranks, tests = layout(ranking.ranks(main(frame)), ranking.comparisons(frame))
-        assert ranks.title == "Mean ranks over 3 cells"
-        assert tests.lines[-1].cells[:2] == ("a", "c") and tests.lines[0].cells[-1] in ("higher", "lower")
 
     def test_many_comparisons_show_those_that_stand(self):
         made = {f"m{i}": (50.0 + (i == 9) * 20, 51.0 + (i == 9) * 20, 52.0 + i * 1e-3) for i in range(10)}

@@ -85,33 +85,16 @@ def report() -> str:
 
 
 class TestDocument:
-    def test_rows_columns_and_notes(self):
-        rows = frame_rows(90.0, 92.0, None, flops=1e12) + frame_rows(80.0, 81.0, variant="dfad", flops=2e12)
-        rows += frame_rows(99.0, variant="kd", reference=True, flops=1e12)
-        rows += frame_rows(0.0, variant="zskt", status="skipped", reason="teacher has no BN")
-        text = of_rows(rows)
-        (first, *_) = text.split(r"\end{table}")
-        heads = first[first.index(r"\toprule") : first.index(r"\midrule")]
-        body = first[first.index(r"\midrule") : first.index(r"\bottomrule")].splitlines()
-        columns = len(re.findall(r"(?<!\\)&", heads)) + 1
-        assert rf"\begin{{tabular}}{{rl{'r' * (columns - 2)}}}" in first
-        lines = [line for line in body if line.endswith(r"\\")]
-        assert [len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines] == [columns, columns, columns, 3]
-        assert lines[0].startswith(r" & kd\textsuperscript{2} & 99.00 (n=1) & 1 & ")
-        assert body.index(r"\midrule", 1) == 2, "a rule below what sees real data"
-        assert lines[1].startswith(
-            r" & cpsc & 91.00 \ensuremath{\pm} 12.71\textsuperscript{3} & 2 of 3 ran\textsuperscript{1}"
-        )
-        assert lines[2].startswith(r"1 & \textbf{dfad} & \textbf{80.50 \ensuremath{\pm} 6.35}")
-        assert lines[3].endswith(
-            rf"\multicolumn{{{columns - 2}}}{{l}}{{skipped: teacher has no BN (seed 0)}} \\"
-        )
-        for note in (
-            r"\textsuperscript{1}~cpsc: failed: boom (seed 2)",
-            r"\textsuperscript{2}~reference: sees real data",
-            r"\textsuperscript{3}~cpsc: 64.00 with failure at chance",
-        ):
-            assert rf"\par\noindent {note}" in first
+    def test_every_row_fills_its_columns(self):
+        for first in of_numbers().split(r"\end{table}")[:4]:
+            heads, body = first[first.index(r"\toprule") :].split(r"\midrule", 1)
+            columns = len(re.findall(r"(?<!\\)&", heads)) + 1
+            assert rf"\begin{{tabular}}{{rl{'r' * (columns - 2)}}}" in first
+            for line in body[: body.index(r"\bottomrule")].splitlines():
+                if line.endswith(r"\\"):
+                    wide = re.findall(r"\\multicolumn\{(\d+)\}", line)
+                    cells = len(re.findall(r"(?<!\\)&", line)) + 1 + sum(int(n) - 1 for n in wide)
+                    assert cells == columns, line
 
     def test_a_long_reason_becomes_a_note(self):
         rows = frame_rows(0.0, variant="x", status="skipped", reason="because " * 20)
