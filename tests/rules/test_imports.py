@@ -301,6 +301,9 @@ def test_gradients_are_taken_in_one_place():
 MAIN = """import sys; from harness.cli.main import main; sys.argv = ['dfkd', 'run', '--help']
 try: main()
 except SystemExit as end: assert not end.code"""
+TASKS = "from harness.tasks import catalog as c; [c.version(n) for n in [*c.names(), 'folder:/x']]"
+SPEC = """from harness.nets.catalog import spec; from harness.trials.toy import TOY
+[spec(n, TOY) for n in ('wrn16_1', 'vgg11', 'lenet5', 'resnet18')]"""
 COMPLETE = "from harness.cli.options import *; assert 'kd' in complete_method('') and complete_task('')"
 DRIVER = """import harness.schedule.run, harness.store.mlflow_tracker, reports.report, harness.store.frame
 import harness.schedule.progress"""
@@ -312,10 +315,12 @@ import harness.schedule.progress"""
         ("import harness.cli.main", HEAVY),
         (MAIN, HEAVY),
         (COMPLETE, {"torch", "numpy", "pandas"}),
+        (TASKS, {"torch", "torchvision", "numpy", "sklearn", "PIL", "pooch", "pandas"}),
+        (SPEC, {"torch._dynamo"}),  # the compiler, a second
         ("import reports.page.page", {"torch", "ray", "mlflow"}),
         (DRIVER, {"torch", "ray", "mlflow"}),  # with nothing to do
     ],
-    ids=["cli", "help", "completion", "reports", "driver"],
+    ids=["cli", "help", "completion", "tasks", "spec", "reports", "driver"],
 )
 def test_nothing_heavy_is_loaded_for(code, never):
     command = [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"]
